@@ -1,0 +1,53 @@
+"""The models: the core's wrappers, `load`, and every installed architecture's network by its type.
+
+    from auralflow.models import SpectrogramMaskModel, SpectrogramNetSimple, load
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from auralflow_core.build import load_model as load
+from auralflow_core.build import model_parts
+from auralflow_core.config import Config, validate
+from auralflow_core.model import SeparationModel
+from auralflow_core.model import SpectrogramMaskModel as _SpectrogramMaskModel
+
+__all__ = ["SeparationModel", "SpectrogramMaskModel", "load"]
+
+# The project's own architectures, so that importing one that is missing says what to install.
+_PACKAGES = {
+    "SpectrogramNetSimple": "auralflow-simplenet",
+}
+
+
+class SpectrogramMaskModel(_SpectrogramMaskModel):
+    """Deep mask estimation in the spectrogram domain, made of a configuration.
+
+    Args:
+        config: The configuration, or its data as read from a `config.json`.
+    """
+
+    def __init__(self, config: Config | Mapping[str, Any]) -> None:
+        config = config if isinstance(config, Config) else validate(Config, config)
+        super().__init__(**model_parts(config), folder=config.folder)
+
+
+def __getattr__(name: str) -> Any:
+    """Return an architecture's network.
+
+    Raises:
+        ImportError: No installed plugin has it; the message says which package adds it.
+    """
+    from auralflow_core.errors import RegistryError
+    from auralflow_core.registry import default_registry
+
+    # Types begin with a capital; the import machinery asks for submodules and dunder names here too.
+    if not name[:1].isupper():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return default_registry().models.get(name).load_network()
+    except RegistryError as error:
+        package = _PACKAGES.get(name)
+        raise ImportError(f"{error}{f'; `pip install {package}` adds it' if package else ''}") from error

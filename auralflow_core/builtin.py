@@ -1,0 +1,50 @@
+"""What the core itself registers, through the same hooks as any plugin."""
+
+from __future__ import annotations
+
+from auralflow_core.hookspecs import hookimpl
+from auralflow_core.registry import Register
+
+_LOSSES = {
+    "l1": ("L1Loss", "mean absolute error of magnitudes"),
+    "l2": ("L2Loss", "mean squared error of magnitudes"),
+    "rmse": ("RMSELoss", "root mean squared error of magnitudes"),
+    "mask": ("MaskLoss", "mean absolute error between the mask and the ideal ratio mask"),
+    "kl_div": ("KLDivergenceLoss", "l1 plus a variational network's own KL term"),
+    "si_sdr": ("SISDRLoss", "negative scale-invariant SDR of waveforms, dB"),
+}
+
+
+@hookimpl
+def register_losses(register: Register) -> None:
+    for name, (loss, summary) in _LOSSES.items():
+        register(name, loss=f"auralflow_core.losses:{loss}", summary=summary)
+    register(
+        "component",
+        loss="auralflow_core.losses:ComponentLoss",
+        summary="target distortion, residual level and residual shape, weighted",
+        settings=("alpha_constant", "beta_constant"),
+    )
+
+
+@hookimpl
+def register_datasets(register: Register) -> None:
+    register(
+        "musdb",
+        dataset="auralflow_core.data.musdb:MusdbDataset",
+        summary="MUSDB18 (.stem.mp4) or MUSDB18-HQ (WAV)",
+    )
+    register(
+        "folder",
+        dataset="auralflow_core.data.folder:FolderDataset",
+        summary="train/ valid/ test/ of song folders with one WAV or FLAC a stem",
+    )
+
+
+@hookimpl
+def register_loggers(register: Register) -> None:
+    register(
+        "tensorboard",
+        logger="auralflow_core.trainer.tensorboard:TensorBoardLogger",
+        summary="losses, learning rate, audio and spectrograms in runs/",
+    )

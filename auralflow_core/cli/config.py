@@ -1,0 +1,169 @@
+"""`auralflow config`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from auralflow_core.cli.arguments import SETTINGS_CONTEXT, split_settings
+
+if TYPE_CHECKING:
+    from auralflow_core.config import Config, Setting
+
+
+@click.command("config", context_settings=SETTINGS_CONTEXT)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="NAME [TYPE] [--SETTING VALUE]...")
+@click.option("--model", "model_type", metavar="TYPE", help="Base model architecture (instead of TYPE).")
+@click.option("--name", "model_name", metavar="NAME", help="Model name (instead of NAME).")
+@click.option("--save", type=click.Path(path_type=Path), default=Path(), help="Folder that holds the model folder (default: here).")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Take settings from this JSON or YAML file.")
+@click.option("--format", "format_", type=click.Choice(["json", "yaml"]), help="Format of the file (default: json).")
+@click.option("--display", is_flag=True, help="Show all settings afterwards.")
+@click.option("--force", is_flag=True, help="Replace the configuration of a model folder that exists.")
+def config(
+    arguments: tuple[str, ...],
+    model_type: str | None,
+    model_name: str | None,
+    save: Path,
+    source: Path | None,
+    format_: str | None,
+    display: bool,
+    force: bool,
+) -> None:
+    """Make a model folder, or change its settings.
+
+    \b
+    auralflow config my_model SpectrogramNetSimple --save to/this/directory
+    auralflow config my_model --mask_activation relu --dropout_p 0.4 --display
+
+    Settings are written by name (--lr 1e-4) or path (--training.lr 1e-4), with _ or -. A change that is not
+    valid leaves the file as it was.
+    """
+    from auralflow_core.config import config_path
+    from auralflow_core.errors import ConfigError
+
+    positional, settings = split_settings(arguments, 2)
+    name, type_ = _names(positional, model_name, model_type)
+    folder = save / name
+    is_new = type_ is not None or source is not None
+    if is_new and _exists(folder) and not force:
+        raise ConfigError(
+            f"{folder}: exists already; leave out TYPE to change its settings, or add --force to start its "
+            "configuration anew"
+        )
+    if not is_new and not _exists(folder):
+        raise ConfigError(
+            f"{folder}: no such model folder; make it with `auralflow config {name} TYPE` (`auralflow list-models` "
+            "shows the types), or check the path"
+        )
+    before = _start(folder, type_, source) if is_new else _read(folder)
+    after = change(before, settings)
+    if is_new:
+        path = folder / f"config.{format_ or 'json'}"
+    else:
+        path = config_path(folder)
+    _write(after, path.with_suffix(f".{format_}") if format_ else path)
+    click.echo(f"{'Created' if is_new else 'Changed'} {path}")
+    if display:
+        show(after, None if is_new else before)
+
+
+def change(data: Mapping[str, Any], settings: list[Setting]) -> Config:
+    """Return the valid configuration that the settings make of the data.
+
+    A change of `model.type` comes first: parameters that the new architecture does not have give way to its own.
+
+    Raises:
+        ConfigError: A setting is unknown or out of range.
+    """
+    from auralflow_core.build import check_names, resolve
+    from auralflow_core.config import Config, apply_settings, validate
+    from auralflow_core.registry import default_registry
+
+    type_names = ("model_type", "model.type", "base", "base_model")
+    is_type = [setting.name.replace("-", "_") in type_names for setting in settings]
+    types = [setting for setting, found in zip(settings, is_type, strict=True) if found]
+    others = [setting for setting, found in zip(settings, is_type, strict=True) if not found]
+    data = apply_settings(data, types, None)
+    model = validate(Config, data).model
+    params = default_registry().models.get(model.type).load_params()
+    if types:
+        kept = {name: value for name, value in model.params.items() if name in params.model_fields}
+        data = {**data, "model": {**data["model"], "params": kept}}
+    changed = resolve(validate(Config, apply_settings(data, others, params)))
+    check_names(changed)
+    return changed
+
+
+def show(after: Config, before: Mapping[str, Any] | None = None) -> None:
+    """Print all settings; those that differ from before are marked."""
+    from auralflow_core.cli.output import print_table
+
+    old = _flat(before) if before is not None else None
+    rows = []
+    for path, value in _flat(after.model_dump(mode="json")).items():
+        is_changed = old is not None and old.get(path) != value
+        rows.append((f"* {path}" if is_changed else f"  {path}", value if value is not None else "null"))
+    print_table("", ("  setting", "value"), [(path, str(value)) for path, value in rows])
+
+
+def _names(positional: list[str], name: str | None, type_: str | None) -> tuple[str, str | None]:
+    words = list(positional)
+    if name is None:
+        if not words:
+            raise click.UsageError("Missing argument NAME.")
+        name = words.pop(0)
+    if words and type_ is not None:
+        raise click.UsageError(f"TYPE is given twice: {words[0]} and --model {type_}.")
+    return name, words[0] if words else type_
+
+
+def _exists(folder: Path) -> bool:
+    from auralflow_core.config.files import CONFIG_NAMES
+
+    return any((folder / name).exists() for name in CONFIG_NAMES)
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    from auralflow_core.config import load_config
+
+    return load_config(folder).model_dump(mode="json")
+
+
+def _start(folder: Path, type_: str | None, source: Path | None) -> dict[str, Any]:
+    """Return the data of a new model folder's configuration."""
+    from auralflow_core.config import read_mapping
+    from auralflow_core.config.settings import grouped
+    from auralflow_core.errors import ConfigError
+
+    data = grouped(read_mapping(source)) if source else {}
+    model = dict(data.get("model") or {})
+    model["type"] = type_ or model.get("type")
+    model["name"] = folder.name
+    if not model["type"]:
+        raise ConfigError(f"{source}: names no model type; add TYPE (`auralflow list-models` shows them)")
+    return {**data, "model": model}
+
+
+def _write(config: Config, path: Path) -> None:
+    from auralflow_core.config import save_config
+    from auralflow_core.config.files import CONFIG_NAMES
+
+    save_config(config, path)
+    for name in CONFIG_NAMES:
+        if name != path.name:
+            (path.parent / name).unlink(missing_ok=True)
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, value in data.items():
+        path = f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            rows |= _flat(value, f"{path}.")
+        else:
+            rows[path] = value
+    return rows

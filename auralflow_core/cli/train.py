@@ -1,0 +1,82 @@
+"""`auralflow train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from auralflow_core.cli.arguments import SETTINGS_CONTEXT, split_settings
+
+if TYPE_CHECKING:
+    from auralflow_core.config import Config, Setting
+    from auralflow_core.trainer import Summary, Trainer
+
+
+@click.command("train", context_settings=SETTINGS_CONTEXT)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL DATA [--SETTING VALUE]...")
+@click.option("--resume", is_flag=True, help="Go on from the latest checkpoint.")
+@click.option("--force", is_flag=True, help="Remove the model's checkpoints and start over.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
+def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as_json: bool) -> None:
+    """Train the model in the folder MODEL with the songs in DATA.
+
+    \b
+    auralflow train my_model path/to/musdb18hq --max_epochs 50 --lr 1e-3
+
+    Settings given here are written to the model's configuration. The first Ctrl-C saves and stops.
+    """
+    from auralflow_core.cli.output import print_json
+
+    positional, settings = split_settings(arguments, 2)
+    if len(positional) < 2:
+        raise click.UsageError(f"Missing argument {'DATA' if positional else 'MODEL'}.")
+    folder, data = Path(positional[0]), Path(positional[1])
+    config = configure(folder, settings)
+    summary = run_training(config, folder, data, resume=resume, force=force, quiet=quiet or as_json)
+    if as_json:
+        print_json({"model": str(folder), **vars(summary)})
+    if summary.reason == "interrupted":
+        click.echo(f"Stopped and saved. Go on with: auralflow train {folder} {data} --resume", err=True)
+        sys.exit(130)
+
+
+def configure(folder: Path, settings: list[Setting]) -> Config:
+    """Return the model's configuration; settings given with the command are written to it."""
+    from auralflow_core.cli.config import change
+    from auralflow_core.config import config_path, load_config, save_config
+
+    config = change(load_config(folder).model_dump(mode="json"), settings)
+    if settings:
+        save_config(config, config_path(folder))
+    return config
+
+
+def run_training(config: Config, folder: Path, data: Path, *, resume: bool, force: bool, quiet: bool) -> Summary:
+    """Train and tell what goes on; return what was done."""
+    import shutil
+
+    from auralflow_core.checkpoint import CheckpointStore
+    from auralflow_core.cli.training_progress import TrainingProgress
+    from auralflow_core.errors import CheckpointError
+    from auralflow_core.layout import ModelFolder
+    from auralflow_core.training import prepare_training
+
+    store = CheckpointStore(ModelFolder(folder).checkpoint)
+    steps = store.steps()
+    if steps and not (resume or force):
+        raise CheckpointError(
+            f"{folder}: has checkpoints up to step {steps[-1]}; add --resume to go on, or --force to remove them and "
+            "start over"
+        )
+    progress = TrainingProgress(quiet=quiet)
+    trainer: Trainer = prepare_training(config, folder, data, callbacks=[progress])
+    if steps and force:
+        shutil.rmtree(store.folder)
+    if resume:
+        trainer.resume()
+    with progress:
+        return trainer.fit()

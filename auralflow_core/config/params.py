@@ -1,0 +1,29 @@
+"""The base class of every architecture's own settings (`model.params`)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+MaskActivation = Literal[
+    "sigmoid", "hard_sigmoid", "relu", "leaky_relu", "softplus", "tanh", "softmax", "identity"
+]
+"""Names of the functions that turn a network's last layer into a mask (`transforms.mask_activation`)."""
+
+
+class ModelParams(BaseModel):
+    """Base of an architecture's parameters: unknown names are refused, values are validated and frozen.
+
+    Give each field a default, a range and a `description`: they become the table of
+    `auralflow show-model`, the messages for bad values and the starting `config.json`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    def network_arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that the network's constructor gets.
+
+        Override it where the constructor names an argument differently.
+        """
+        return {name: getattr(self, name) for name in type(self).model_fields}

@@ -1,0 +1,201 @@
+"""Settings by name or path, and what is said about those that do not fit."""
+
+from __future__ import annotations
+
+import copy
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from auralflow_core.config.params import ModelParams
+from auralflow_core.config.schema import Config
+from auralflow_core.config.yaml import parse_yaml
+from auralflow_core.errors import ConfigError, did_you_mean
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+GROUPS = tuple(Config.model_fields)
+
+OLDER_NAMES = {
+    "base": "model_type",
+    "base_model": "model_type",
+    "chunk_size": "sample_length",
+    "dropout": "dropout_p",
+    "epochs": "max_epochs",
+    "init_features": "hidden_channels",
+    "input_norm": "normalize_input",
+    "leak": "leak_factor",
+    "learning_rate": "lr",
+    "load_size": "max_num_samples",
+    "loss": "criterion",
+    "mask_act_fn": "mask_activation",
+    "name": "model_name",
+    "output_norm": "normalize_output",
+    "patience": "stop_patience",
+    "pin_mem": "pin_memory",
+    "seed": "random_seed",
+    "split": "validation_split",
+    "workers": "num_workers",
+}
+"""Names that older documents use. A setting that really has such a name goes first."""
+
+
+class Setting(NamedTuple):
+    """One `--name value` of the command line; the value is `None` where it stood alone."""
+
+    name: str
+    value: str | None
+
+
+def setting_paths(params: type[ModelParams] | None) -> dict[str, list[str]]:
+    """Return every setting's name with the paths that carry it, for an architecture's parameters."""
+    names: dict[str, list[str]] = {"model_type": ["model.type"], "model_name": ["model.name"]}
+    for group in ("dataset", "training", "separation", "visuals"):
+        schema = typing.cast(type[BaseModel], Config.model_fields[group].annotation)
+        for name in schema.model_fields:
+            names.setdefault(name, []).append(f"{group}.{name}")
+    for name in params.model_fields if params else ():
+        names.setdefault(name, []).append(f"model.params.{name}")
+    return names
+
+
+def apply_settings(
+    data: Mapping[str, Any], settings: Iterable[Setting], params: type[ModelParams] | None
+) -> dict[str, Any]:
+    """Return a copy of a configuration's data in which the settings are changed.
+
+    Values are text from the command line: they are read in the type of the setting. Nothing is validated
+    against the other settings yet; `validate` does that for the whole.
+
+    Args:
+        data: The configuration as grouped mappings.
+        settings: The changes, by name (`lr`) or path (`training.lr`), `-` and `_` alike.
+        params: The schema of `model.params`.
+
+    Raises:
+        ConfigError: A name is unknown or stands for several settings.
+    """
+    names = setting_paths(params)
+    changed = copy.deepcopy(dict(data))
+    for setting in settings:
+        path = _resolve(setting.name, names)
+        *groups, last = path.split(".")
+        inner = changed
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = _read_value(setting, path, params)
+    return changed
+
+
+def grouped(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort a flat mapping (`{"lr": 0.001, "batch-size": 8}`) into groups; leave a grouped one as it is.
+
+    Names that no group knows are taken for parameters of the architecture, whose schema judges them.
+    """
+    if any(isinstance(data.get(group), Mapping) for group in GROUPS):
+        return dict(data)
+    names = setting_paths(None)
+    result: dict[str, Any] = {}
+    for key, value in data.items():
+        name = key.replace("-", "_")
+        name = name if name in names else OLDER_NAMES.get(name, name)
+        path = names[name][0] if name in names else f"model.params.{name}"
+        *groups, last = path.split(".")
+        inner = result
+        for group in groups:
+            inner = inner.setdefault(group, {})
+        inner[last] = value
+    return result
+
+
+def validate(schema: type[Schema], data: Any, *, source: object = None, prefix: str = "") -> Schema:
+    """Validate data against a schema.
+
+    Raises:
+        ConfigError: Names each bad setting's path, its value, the limit and the nearest known name.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        problems = "; ".join(_describe(dict(detail), schema, prefix) for detail in error.errors())
+        raise ConfigError(f"{source}: {problems}" if source else problems) from None
+
+
+def _resolve(name: str, names: Mapping[str, list[str]]) -> str:
+    wanted = name.replace("-", "_")
+    paths = [path for found in names.values() for path in found]
+    if wanted in paths:
+        return wanted
+    if wanted not in names and wanted in OLDER_NAMES:
+        wanted = OLDER_NAMES[wanted]
+    if wanted not in names:
+        near = did_you_mean(wanted, paths if "." in wanted else names)
+        raise ConfigError(f"{name}: unknown setting{near or '; `auralflow config NAME --display` lists them'}")
+    if len(names[wanted]) > 1:
+        raise ConfigError(f"{name}: stands for {' and '.join(names[wanted])}; write the path")
+    return names[wanted][0]
+
+
+def _read_value(setting: Setting, path: str, params: type[ModelParams] | None) -> Any:
+    """Read text in the type of its setting; what does not fit stays text, for `validate` to refuse."""
+    field = _field(path, params)
+    if setting.value is None:
+        if field.annotation is bool:
+            return True
+        raise ConfigError(f"{setting.name}: has no value; write --{setting.name} VALUE")
+    if _fits(setting.value, field):
+        return setting.value
+    try:
+        value = parse_yaml(setting.value)
+    except yaml.YAMLError:
+        return setting.value
+    return value if _fits(value, field) else setting.value
+
+
+def _field(path: str, params: type[ModelParams] | None) -> FieldInfo:
+    *groups, last = path.split(".")
+    if groups == ["model", "params"]:
+        assert params is not None
+        return params.model_fields[last]
+    group = typing.cast(type[BaseModel], Config.model_fields[groups[0]].annotation)
+    return group.model_fields[last]
+
+
+def _fits(value: Any, field: FieldInfo) -> bool:
+    try:
+        TypeAdapter(typing.Annotated[(field.annotation, field, *field.metadata)]).validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+def _describe(detail: dict[str, Any], schema: type[BaseModel], prefix: str) -> str:
+    location = [str(part) for part in detail["loc"]]
+    path = ".".join([prefix, *location] if prefix else location)
+    kind, value = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        return f"{path}: unknown setting{did_you_mean(location[-1], _fields_at(schema, location[:-1]))}"
+    if kind == "missing":
+        return f"{path}: is missing"
+    if kind == "value_error":
+        message = str(detail["ctx"]["error"])
+        return f"{path}: {message}" if path else message
+    message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    near = ""
+    if kind == "literal_error" and isinstance(value, str):
+        near = did_you_mean(value, str(detail["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", "))
+    return f"{path}: {value!r} {message[0].lower()}{message[1:]}{near}"
+
+
+def _fields_at(schema: type[BaseModel], location: list[str]) -> Iterable[str]:
+    for part in location:
+        inner = schema.model_fields[part].annotation if part in schema.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return ()
+        schema = inner
+    return schema.model_fields

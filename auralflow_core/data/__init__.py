@@ -1,0 +1,1 @@
+"""Data sets of songs, and the chunks that training draws from them."""

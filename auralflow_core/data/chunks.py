@@ -1,0 +1,169 @@
+"""Chunks of songs for training and validation, read straight from disk.
+
+A chunk is named by its epoch and its index in that epoch. What it holds depends on these and the seed alone, so any
+worker process makes the same chunk, and a resumed training goes on with the chunk that comes next.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from auralflow_core.audio import match_channels
+from auralflow_core.config import DatasetConfig, TrainingConfig
+from auralflow_core.data.song import Song
+from auralflow_core.transforms import resample
+
+Batch = tuple[Tensor, Tensor]
+
+
+class ChunkKey(NamedTuple):
+    """The name of a chunk."""
+
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """Where a chunk lies: a song and a first sample at the song's own rate."""
+
+    song: Song
+    start: int
+
+
+class ChunkDataset(Dataset[Batch]):
+    """Chunks of `sample_length` seconds as `(mixture, targets)`.
+
+    `mixture` is float32 `(channel, time)` and `targets` `(target, channel, time)`, at the configured rate and
+    channel count; a song shorter than a chunk is followed by silence.
+
+    An epoch covers each song once without overlap: the grid of its chunks starts at another place and is shuffled
+    anew in each epoch, and `max_num_samples` cuts it. With `shuffle=False` the grid stays at the songs' start.
+
+    Args:
+        songs: The songs; each has every target.
+        config: The settings of the group `dataset`.
+        seed: Seed of the order and the places.
+        shuffle: Whether epochs differ.
+    """
+
+    def __init__(self, songs: list[Song], config: DatasetConfig, *, seed: int = 0, shuffle: bool = True) -> None:
+        for song in songs:
+            song.require(config.targets)
+        self.songs = songs
+        self.config = config
+        self._seed = seed
+        self._shuffle = shuffle
+        # Cached on the instance: every chunk of an epoch asks for the same plan.
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def __len__(self) -> int:
+        total = sum(self._slots(song) for song in self.songs)
+        return min(total, self.config.max_num_samples)
+
+    def __getitem__(self, key: ChunkKey) -> Batch:
+        excerpt = self.excerpt(key)
+        length = self._native_frames(excerpt.song)
+        frames = min(length, excerpt.song.frames - excerpt.start)
+        mixture = self._convert(excerpt.song.read_mixture(excerpt.start, frames), excerpt.song)
+        stems = excerpt.song.read_stems(self.config.targets, excerpt.start, frames)
+        return mixture, torch.stack([self._convert(stem, excerpt.song) for stem in stems])
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_plan"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._plan = lru_cache(maxsize=2)(self._make_plan)
+
+    def excerpt(self, key: ChunkKey) -> Excerpt:
+        """Return the place of a chunk."""
+        songs, starts = self._plan(key.epoch)
+        return Excerpt(self.songs[songs[key.index]], int(starts[key.index]))
+
+    def _make_plan(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the song and the first sample of every chunk of an epoch."""
+        rng = np.random.default_rng([self._seed, epoch])
+        songs, starts = [], []
+        for number, song in enumerate(self.songs):
+            length, slots = self._native_frames(song), self._slots(song)
+            slack = max(0, song.frames - slots * length)
+            offset = int(rng.integers(slack + 1)) if self._shuffle else 0
+            songs.append(np.full(slots, number))
+            starts.append(offset + length * np.arange(slots))
+        order = np.arange(sum(map(len, songs)))
+        if self._shuffle:
+            rng.shuffle(order)
+        order = order[: len(self)]
+        return np.concatenate(songs)[order], np.concatenate(starts)[order]
+
+    def _native_frames(self, song: Song) -> int:
+        return math.ceil(self.config.sample_length * song.sample_rate)
+
+    def _slots(self, song: Song) -> int:
+        return max(1, song.frames // self._native_frames(song))
+
+    def _convert(self, audio: NDArray[np.float32], song: Song) -> Tensor:
+        converted = resample(
+            torch.from_numpy(np.ascontiguousarray(match_channels(audio, self.config.num_channels))),
+            song.sample_rate,
+            self.config.sample_rate,
+        )[..., : self.config.chunk_frames]
+        return torch.nn.functional.pad(converted, (0, self.config.chunk_frames - converted.shape[-1]))
+
+
+class BatchSampler(Sampler[list[ChunkKey]]):
+    """The batches of one epoch after another, from any batch on; the last batch of an epoch may be smaller."""
+
+    def __init__(self, dataset: ChunkDataset, batch_size: int) -> None:
+        self._dataset = dataset
+        self._batch_size = batch_size
+        self._epoch = 0
+        self._first = 0
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Make the next iteration begin at a batch of an epoch."""
+        self._epoch, self._first = epoch, batch
+
+    def keys(self, epoch: int, batch: int) -> list[ChunkKey]:
+        """Return the chunks of a batch."""
+        begin = batch * self._batch_size
+        end = min(begin + self._batch_size, len(self._dataset))
+        return [ChunkKey(epoch, index) for index in range(begin, end)]
+
+    def __iter__(self) -> Iterator[list[ChunkKey]]:
+        for batch in range(self._first, len(self)):
+            yield self.keys(self._epoch, batch)
+
+    def __len__(self) -> int:
+        """Return the number of batches in a whole epoch."""
+        return math.ceil(len(self._dataset) / self._batch_size)
+
+
+def chunk_loader(dataset: ChunkDataset, config: TrainingConfig) -> tuple[DataLoader[Batch], BatchSampler]:
+    """Return a loader of batches, and the sampler that says where it begins."""
+    sampler = BatchSampler(dataset, config.batch_size)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=sampler,  # type: ignore[arg-type] - torch's stub wants batches of int
+        num_workers=config.num_workers,
+        pin_memory=config.pin_memory and torch.cuda.is_available(),
+        persistent_workers=config.num_workers > 0,
+        worker_init_fn=_one_thread if config.num_workers else None,
+    )
+    return loader, sampler
+
+
+def _one_thread(worker: int) -> None:
+    # Each worker would otherwise start as many threads as there are cores.
+    torch.set_num_threads(1)

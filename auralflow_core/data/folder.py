@@ -1,0 +1,117 @@
+"""Any folder of songs: `train/`, `valid/` and `test/`, each with a folder a song, each with a file a stem."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from auralflow_core.config import DatasetConfig
+from auralflow_core.data.song import Song, song_from_files
+from auralflow_core.data.splits import Split, divide
+from auralflow_core.errors import DataError
+
+STEM_SUFFIXES = (".wav", ".flac")
+MIXTURE_NAMES = ("mixture", "mix")
+SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "valid": ("valid", "validation", "val", "dev"),
+    "test": ("test",),
+}
+
+
+class FolderDataset:
+    """Songs as folders of WAV or FLAC files, one a stem; a file named `mixture` or `mix` is the song's mixture.
+
+    Without split folders every song folder belongs to training and, where a test set is asked for, to that. Without
+    a folder for validation, `validation_split` of the training songs are kept for it.
+
+    Args:
+        root: The data set's folder.
+        config: The settings of the group `dataset`.
+        validation_songs: Names of training songs that are kept for validation, where the data set has a fixed choice.
+
+    Raises:
+        DataError: The folder is missing or holds no songs.
+    """
+
+    def __init__(self, root: Path, config: DatasetConfig, validation_songs: Collection[str] = ()) -> None:
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; check the path of the data set")
+        self.root = root
+        self._config = config
+        self._validation_songs = frozenset(validation_songs)
+        self._folders = {split: _first_folder(root, names) for split, names in SPLIT_FOLDERS.items()}
+        if not any(self._folders.values()) and not _song_folders(root):
+            raise DataError(
+                f"{root}: holds no songs; expected train/ (and valid/, test/) with a folder a song, each with a WAV "
+                "or FLAC a stem"
+            )
+
+    @classmethod
+    def detects(cls, root: Path) -> bool:
+        """Whether the folder looks like this type."""
+        return root.is_dir()
+
+    def songs(self, split: Split) -> list[Song]:
+        """Return the songs of a split, sorted by name.
+
+        Raises:
+            DataError: The split is missing or empty, or a song's files do not fit together.
+        """
+        if split == "test" or self._folders["valid"] is not None:
+            return self._read(split, self._song_folders(split))
+        training, validation = divide(
+            self._song_folders("train"),
+            self._config.validation_split,
+            self._validation_songs,
+            key=lambda path: path.name,
+        )
+        return self._read(split, training if split == "train" else validation)
+
+    def _song_folders(self, split: Split) -> list[Path]:
+        folder = self._folders[split]
+        if folder is None and any(self._folders.values()):
+            raise DataError(f"{self.root}: has no folder {split}/; add one with a folder a song")
+        return _song_folders(folder or self.root)
+
+    def _read(self, split: Split, folders: list[Path]) -> list[Song]:
+        if not folders:
+            raise DataError(f"{self.root}: has no songs to {_PURPOSE[split]}; add a folder a song to {split}/")
+        return [_read_song(folder) for folder in folders]
+
+
+_PURPOSE: dict[Split, str] = {"train": "train with", "valid": "validate with", "test": "test with"}
+
+
+def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
+    return next((root / name for name in names if (root / name).is_dir()), None)
+
+
+def _song_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _stem_files(path))
+
+
+def _stem_files(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in STEM_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _read_song(folder: Path) -> Song:
+    stems: dict[str, Path] = {}
+    mixture = None
+    for path in _stem_files(folder):
+        if path.stem.lower() in MIXTURE_NAMES:
+            mixture = path
+        elif path.stem in stems:
+            raise DataError(
+                f"song {folder.name!r}: stem {path.stem!r} is there twice, {stems[path.stem].name} and {path.name}; "
+                "remove one"
+            )
+        else:
+            stems[path.stem] = path
+    if not stems:
+        raise DataError(f"song {folder.name!r}: has a mixture but no stems; add them or remove {folder}")
+    return song_from_files(folder.name, stems, mixture)

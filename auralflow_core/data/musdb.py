@@ -1,0 +1,132 @@
+"""MUSDB18 (`.stem.mp4`, through the musdb package) and MUSDB18-HQ (WAV)."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from auralflow_core.config import DatasetConfig
+from auralflow_core.data.folder import FolderDataset
+from auralflow_core.data.song import Audio, Song
+from auralflow_core.data.splits import Split, divide
+from auralflow_core.errors import DataError
+
+
+class MusdbDataset:
+    """The songs of MUSDB18 or MUSDB18-HQ, with the data set's own 14 validation songs.
+
+    Args:
+        root: The folder with `train/` and `test/`.
+        config: The settings of the group `dataset`.
+
+    Raises:
+        DataError: The folder is missing, or `.stem.mp4` files cannot be decoded because ffmpeg is not installed.
+    """
+
+    def __init__(self, root: Path, config: DatasetConfig) -> None:
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; check the path of the data set")
+        self.root = root
+        self._config = config
+        self._is_stems = _has_stem_files(root)
+        self._folder = None if self._is_stems else FolderDataset(root, config, _validation_names())
+
+    @classmethod
+    def detects(cls, root: Path) -> bool:
+        """Whether the folder holds `.stem.mp4` files or songs of MUSDB18's validation list."""
+        if _has_stem_files(root):
+            return True
+        train = root / "train"
+        return train.is_dir() and any((train / name).is_dir() for name in _validation_names())
+
+    def songs(self, split: Split) -> list[Song]:
+        """Return the songs of a split, sorted by name.
+
+        Raises:
+            DataError: The split is empty.
+        """
+        if self._folder is not None:
+            return self._folder.songs(split)
+        songs = [_stem_song(track) for track in self._tracks("test" if split == "test" else "train")]
+        if not songs:
+            raise DataError(f"{self.root}: has no .stem.mp4 files for {split}; check the download")
+        if split == "test":
+            return songs
+        training, validation = divide(
+            songs, self._config.validation_split, _validation_names(), key=lambda song: song.name
+        )
+        return training if split == "train" else validation
+
+    def _tracks(self, subset: str) -> list[Any]:
+        musdb = _import_musdb()
+        return list(musdb.DB(root=str(self.root), subsets=subset).tracks)
+
+
+@dataclass(frozen=True)
+class StemSource:
+    """One stream of a `.stem.mp4`, decoded with ffmpeg each time it is read."""
+
+    path: Path
+    stream: int
+    sample_rate: int
+    info: Any
+
+    def read(self, start: int, frames: int) -> Audio:
+        """Return float32 `(channel, frames)` from sample `start` on."""
+        import stempeg
+
+        audio, _ = stempeg.read_stems(
+            str(self.path),
+            start=start / self.sample_rate,
+            # One sample more, for the rounding of seconds to samples.
+            duration=(frames + 1) / self.sample_rate,
+            stem_id=self.stream,
+            info=self.info,
+            sample_rate=self.sample_rate,
+            dtype=np.float32,
+        )
+        audio = np.atleast_2d(audio.T)[:, :frames]
+        return np.pad(audio, ((0, 0), (0, frames - audio.shape[1])))
+
+
+def _stem_song(track: Any) -> Song:
+    rate = round(track.rate)
+    channels = int(track.info.audio_streams[0]["channels"])
+
+    def source(stream: int) -> StemSource:
+        return StemSource(Path(track.path), stream, rate, track.info)
+
+    stems = {name: source(item.stem_id) for name, item in track.sources.items()}
+    return Song(track.name, stems, source(track.stem_id), rate, channels, int(track.samples))
+
+
+def _has_stem_files(root: Path) -> bool:
+    return any(next((root / subset).glob("*.stem.mp4"), None) for subset in ("train", "test"))
+
+
+@cache
+def _validation_names() -> frozenset[str]:
+    # Read beside the package: importing musdb raises where ffmpeg is missing, even for WAV.
+    spec = importlib.util.find_spec("musdb")
+    assert spec is not None and spec.submodule_search_locations
+    text = Path(spec.submodule_search_locations[0], "configs", "mus.yaml").read_text(encoding="utf-8")
+    return frozenset(yaml.safe_load(text)["validation_tracks"])
+
+
+def _import_musdb() -> Any:
+    for program in ("ffmpeg", "ffprobe"):
+        if shutil.which(program) is None:
+            raise DataError(
+                f"{program} is not on the PATH, and .stem.mp4 files are decoded with it; install ffmpeg "
+                "(Debian: apt-get install ffmpeg), or use MUSDB18-HQ, which is WAV"
+            )
+    import musdb
+
+    return musdb

@@ -1,0 +1,40 @@
+"""The hooks of a plugin: implement any of them with `@hookimpl`, each is called once with `register`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from auralflow_core.registry import Register
+
+PROJECT = "auralflow"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def register_models(register: Register) -> None:
+    """Register architectures: `register(type, network=, params=, domain=, summary=, aliases=())`."""
+
+
+@hookspec
+def register_losses(register: Register) -> None:
+    """Register values of `criterion`: `register(name, loss=, summary=, settings=())`."""
+
+
+@hookspec
+def register_datasets(register: Register) -> None:
+    """Register data set types: `register(name, dataset=, summary=)`."""
+
+
+@hookspec
+def register_loggers(register: Register) -> None:
+    """Register training loggers: `register(name, logger=, summary=)`."""
+
+
+@hookspec
+def register_weights(register: Register) -> None:
+    """Register public weights: `register(name, type=, url=, sha256=, licence=, summary=)`."""

@@ -1,0 +1,7 @@
+"""Models: a network with what drives it through training and separation."""
+
+from auralflow_core.model.base import SeparationModel
+from auralflow_core.model.magnitude import SpectrogramMaskModel
+from auralflow_core.model.prediction import Prediction
+
+__all__ = ["Prediction", "SeparationModel", "SpectrogramMaskModel"]

@@ -1,0 +1,348 @@
+"""The contract of all models: data in, estimates, loss, one step, state on disk."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler  # type: ignore[attr-defined] - not in torch's stubs
+
+from auralflow_core.checkpoint import CheckpointStore
+from auralflow_core.config import Config, validate
+from auralflow_core.device import autocast_dtype, resolve_device
+from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError
+from auralflow_core.losses import Criterion
+from auralflow_core.model.plateau import PlateauSchedule
+from auralflow_core.model.prediction import Prediction
+from auralflow_core.transforms import ISTFT, STFT
+
+CHECKPOINT_PARTS = ("model", "optimizer", "scheduler", "grad_scaler")
+
+
+class SeparationModel(ABC):
+    """A network wrapped for training and separation; subclasses know the domain it works in.
+
+    One training step is `set_data`, `forward`, `compute_loss`, `backward`, `optimizer_step`; one epoch ends with
+    `eval`, `set_data`, `test` and `compute_loss` over the validation batches, then `scheduler_step`.
+
+    Args:
+        config: The configuration, or its data as read from a `config.json`.
+        network: Maps the domain's input to its output; see the subclass.
+        criterion: The loss; without one the model can separate but not train.
+        folder: The model folder that checkpoints are saved to and loaded from.
+        origin: Facts about the network's plugin, kept in every checkpoint.
+
+    Raises:
+        ConfigError: A setting is out of range, or the network and the criterion do not fit.
+    """
+
+    domain: ClassVar[str]
+    makes_mask: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        config: Config | Mapping[str, Any],
+        network: nn.Module,
+        criterion: Criterion | None = None,
+        *,
+        folder: Path | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config = config if isinstance(config, Config) else validate(Config, config)
+        self.folder = folder
+        self.origin = dict(origin or {})
+        training, data = self.config.training, self.config.dataset
+        self.device = resolve_device(training.device)
+        self.network = network.to(self.device)
+        self.criterion = criterion
+        if criterion is not None:
+            self._check_fit(criterion)
+        self.stft = STFT(data.num_fft, data.window_size, data.hop_length).to(self.device)
+        self.istft = ISTFT(data.num_fft, data.window_size, data.hop_length).to(self.device)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=training.lr)
+        self.scheduler = PlateauSchedule(
+            self.optimizer, patience=training.stop_patience, max_reductions=training.max_lr_steps
+        )
+        self.amp_dtype = autocast_dtype(training.mixed_precision_dtype, self.device)
+        # bfloat16 has float32's range; only float16's small gradients must be scaled.
+        scaled = training.use_mixed_precision and self.amp_dtype == torch.float16
+        self.grad_scaler = GradScaler(self.device.type, enabled=scaled)
+        self.prediction: Prediction | None = None
+        self.loss: Tensor | None = None
+        self.data_facts: dict[str, Any] = {}
+        self._mixture: Tensor | None = None
+        self._target: Tensor | None = None
+        self._validation_losses: list[float] = []
+
+    @abstractmethod
+    def predict(self, mixture: Tensor, target: Tensor | None = None) -> Prediction:
+        """Estimate the targets of `(batch, channel, time)` with the configured channel count, on the device."""
+
+    @property
+    def targets(self) -> list[str]:
+        """Names of the estimated targets, in the order of the target axis."""
+        return self.config.dataset.targets
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate in Hz that the model works at."""
+        return self.config.dataset.sample_rate
+
+    @property
+    def training(self) -> bool:
+        """Whether the network is in training mode."""
+        return self.network.training
+
+    def set_data(self, *data: Tensor) -> None:
+        """Set a batch: the mixture `(batch, channel, time)` and, for a loss, the targets.
+
+        Targets are `(batch, target, channel, time)`; a single target may come without its axis.
+        """
+        mixture, *targets = (tensor.to(self.device, non_blocking=True) for tensor in data)
+        target = targets[0] if targets else None
+        if target is not None and target.dim() == 3:
+            target = target.unsqueeze(1)
+        if target is not None and target.shape[1] != len(self.targets):
+            raise AuralflowError(
+                f"set_data: got {target.shape[1]} targets of shape {tuple(target.shape)}, but the model has "
+                f"{len(self.targets)} ({', '.join(self.targets)}); pass (batch, target, channel, time)"
+            )
+        self._mixture, self._target = mixture, target
+        self.prediction = self.loss = None
+
+    def forward(self) -> Tensor:
+        """Estimate the targets of the batch; return what the domain estimates (see the subclass)."""
+        assert self._mixture is not None, "call set_data first"
+        self.prediction = self.predict(self._mixture, self._target)
+        return self.estimate(self.prediction)
+
+    def estimate(self, prediction: Prediction) -> Tensor:
+        """Return the domain's own form of the estimates."""
+        return prediction.estimate_audio
+
+    def separate(self, audio: Tensor) -> Tensor:
+        """Separate audio at the model's sample rate, in evaluation mode.
+
+        Args:
+            audio: float32 in [-1, 1], `(time)`, `(channel, time)` or `(batch, channel, time)`, any channel count:
+                channels are taken in groups of the model's channel count.
+
+        Returns:
+            The estimates with a target axis before the channels, on the audio's device: `(target, channel, time)` or
+            `(batch, target, channel, time)`; for `(time)` it is `(target, time)`.
+        """
+        if not 1 <= audio.dim() <= 3 or audio.shape[-1] == 0:
+            raise AuralflowError(
+                f"separate: audio of shape {tuple(audio.shape)}; pass (time), (channel, time) or "
+                "(batch, channel, time) with at least one sample"
+            )
+        batched = audio.reshape((1,) * (3 - audio.dim()) + audio.shape).to(self.device, torch.float32)
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                estimates = self._separate_groups(batched)
+        finally:
+            self.network.train(was_training)
+        shape = (*audio.shape[:-2], len(self.targets), *audio.shape[-2:]) if audio.dim() > 1 else (-1, audio.shape[-1])
+        return estimates.reshape(shape).to(audio.device)
+
+    def compute_loss(self) -> float:
+        """Return the batch's loss: the criterion plus the network's own terms."""
+        assert self.prediction is not None, "call forward or test first"
+        if self.criterion is None:
+            raise ConfigError("this model has no criterion; build it with one, or load it with auralflow.models.load")
+        with torch.set_grad_enabled(self.training):
+            self.loss = self.criterion(self.prediction) + sum(self.prediction.terms.values())
+        value = float(self.loss.detach())
+        if not self.training:
+            self._validation_losses.append(value)
+        return value
+
+    def backward(self) -> None:
+        """Compute the gradients of the loss."""
+        assert self.loss is not None, "call compute_loss first"
+        self.optimizer.zero_grad(set_to_none=True)
+        self.grad_scaler.scale(self.loss).backward()
+
+    def optimizer_step(self) -> None:
+        """Update the parameters."""
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def scheduler_step(self, loss: float | None = None) -> bool:
+        """End an epoch: reduce the learning rate if validation does not improve; return whether to stop training.
+
+        Args:
+            loss: The epoch's validation loss; by default the mean of those computed in evaluation mode since the
+                last call.
+        """
+        losses, self._validation_losses = self._validation_losses, []
+        if loss is None:
+            if not losses:
+                raise AuralflowError("scheduler_step: no loss was computed in evaluation mode; pass one")
+            loss = sum(losses) / len(losses)
+        return self.scheduler.step(loss)
+
+    def train(self) -> None:
+        """Set the network to training mode."""
+        self.network.train()
+
+    def eval(self) -> None:
+        """Set the network to evaluation mode."""
+        self.network.eval()
+
+    def test(self) -> Tensor:
+        """Call `forward` in evaluation mode, without gradients."""
+        self.eval()
+        with torch.no_grad():
+            return self.forward()
+
+    def save(
+        self,
+        global_step: int,
+        model: bool = True,
+        optim: bool = True,
+        scheduler: bool = True,
+        grad_scaler: bool = True,
+        **others: Mapping[str, Any],
+    ) -> Path:
+        """Save a checkpoint as a whole; return its folder.
+
+        Args:
+            global_step: Global step or epoch number.
+            model: Whether to save the network's weights.
+            optim: Whether to save the optimizer.
+            scheduler: Whether to save the scheduler.
+            grad_scaler: Whether to save the gradient scaler.
+            others: Further state dicts by name.
+        """
+        wanted = dict(zip(CHECKPOINT_PARTS, (model, optim, scheduler, grad_scaler), strict=True))
+        parts = {name: self._part(name).state_dict() for name, is_wanted in wanted.items() if is_wanted}
+        return self._store().save(global_step, self._meta(), {**parts, **others})
+
+    def load(self, global_step: int) -> None:
+        """Load everything that a checkpoint holds of the model, the optimizer, the scheduler and the scaler."""
+        for name in CHECKPOINT_PARTS:
+            self._load_part(global_step, name)
+
+    def save_model(self, global_step: int) -> None:
+        """Save the network's weights."""
+        self._save_part(global_step, "model")
+
+    def load_model(self, global_step: int) -> None:
+        """Load the network's weights.
+
+        Raises:
+            CheckpointError: The checkpoint is missing, damaged, or belongs to another architecture.
+        """
+        self._load_part(global_step, "model")
+
+    def save_optim(self, global_step: int) -> None:
+        """Save the optimizer's state."""
+        self._save_part(global_step, "optimizer")
+
+    def load_optim(self, global_step: int) -> None:
+        """Load the optimizer's state."""
+        self._load_part(global_step, "optimizer")
+
+    def save_scheduler(self, global_step: int) -> None:
+        """Save the learning rate scheduler's state."""
+        self._save_part(global_step, "scheduler")
+
+    def load_scheduler(self, global_step: int) -> None:
+        """Load the learning rate scheduler's state."""
+        self._load_part(global_step, "scheduler")
+
+    def save_grad_scaler(self, global_step: int) -> None:
+        """Save the gradient scaler's state."""
+        self._save_part(global_step, "grad_scaler")
+
+    def load_grad_scaler(self, global_step: int) -> None:
+        """Load the gradient scaler's state."""
+        self._load_part(global_step, "grad_scaler")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the network runs: mixed precision, where it is switched on."""
+        enabled = self.config.training.use_mixed_precision
+        return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=enabled)
+
+    def own_terms(self) -> dict[str, Tensor]:
+        """Return the loss terms that the network left in `loss_terms` during its last training pass."""
+        return dict(getattr(self.network, "loss_terms", {})) if self.training else {}
+
+    def _separate_groups(self, audio: Tensor) -> Tensor:
+        """Map `(batch, channel, time)` of any channel count to `(batch, target, channel, time)`."""
+        batch, channels, length = audio.shape
+        size = self.config.dataset.num_channels
+        groups = -(-channels // size)
+        missing = groups * size - channels
+        filled = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1) if missing else audio
+        estimates = self.predict(filled.reshape(batch * groups, size, length)).estimate_audio
+        by_target = estimates.reshape(batch, groups, -1, size, length).transpose(1, 2)
+        return by_target.reshape(batch, -1, groups * size, length)[:, :, :channels]
+
+    def _check_fit(self, criterion: Criterion) -> None:
+        name = self.config.training.criterion
+        if criterion.needs_mask and not self.makes_mask:
+            raise ConfigError(
+                f"training.criterion: {name!r} needs a model that masks, and {self.config.model.type} works in the "
+                f"{self.domain} domain; use l1, l2, rmse or si_sdr"
+            )
+        for term in criterion.needs_terms:
+            if term not in getattr(self.network, "loss_term_names", ()):
+                raise ConfigError(
+                    f"training.criterion: {name!r} needs a network with a loss term {term!r}, which "
+                    f"{self.config.model.type} has not; use l1, l2, rmse, mask, component or si_sdr"
+                )
+
+    def _part(self, name: str) -> Any:
+        return {
+            "model": self.network,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "grad_scaler": self.grad_scaler,
+        }[name]
+
+    def _store(self) -> CheckpointStore:
+        if self.folder is None:
+            raise CheckpointError(
+                "this model has no folder to keep checkpoints in; load its config from a model folder, or set "
+                "`model.folder`"
+            )
+        return CheckpointStore(self.folder / "checkpoint")
+
+    def _save_part(self, step: int, name: str) -> None:
+        self._store().save_part(step, self._meta(), name, self._part(name).state_dict())
+
+    def _load_part(self, step: int, name: str) -> None:
+        store = self._store()
+        state = store.load(step, name)
+        if name == "model":
+            self._check_origin(store.path(step), store.meta(step))
+        try:
+            self._part(name).load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"{store.path(step)}: {name} state does not fit {self.config.model.type} as configured "
+                f"({' '.join(str(error).split())[:300]}); restore the settings it was trained with (its meta.json "
+                "holds them), or train a new model"
+            ) from error
+
+    def _check_origin(self, path: Path, meta: Mapping[str, Any]) -> None:
+        trained, wanted = meta.get("model_type"), self.config.model.type
+        if trained is not None and trained != wanted:
+            raise CheckpointError(
+                f"{path}: was trained as {trained}, but config.json says {wanted}; set model.type back to {trained}, "
+                "or train a new model under another name"
+            )
+
+    def _meta(self) -> dict[str, Any]:
+        model = self.config.model
+        facts = {"model_type": model.type, **self.origin, "params": model.params}
+        return {**facts, "config": self.config.model_dump(mode="json"), "data": self.data_facts}

@@ -1,0 +1,378 @@
+"""Which architectures, losses, data sets, loggers and weights are installed. Names and strings only: no torch.
+
+A plugin is an entry point of the group `auralflow`. Each is loaded by itself: what goes wrong in one is recorded
+as its failure, and nothing that it registered before remains.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, Generic, TypeVar
+
+import importlib_metadata
+import pluggy
+from packaging.requirements import Requirement
+
+from auralflow_core import hookspecs
+from auralflow_core.config.params import ModelParams
+from auralflow_core.errors import RegistryError, did_you_mean
+
+GROUP = "auralflow"
+DOMAINS = ("magnitude", "complex", "waveform")
+
+Target = str | type | Callable[..., Any]
+Register = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What every registered thing has: a name, one line about it, and the plugin that brought it."""
+
+    name: str
+    summary: str
+    plugin: str = field(default="", kw_only=True)
+    version: str = field(default="", kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.name or "@" in self.name or any(letter.isspace() for letter in self.name):
+            raise ValueError(f"name {self.name!r} is empty or holds a space or @")
+
+
+@dataclass(frozen=True)
+class ModelEntry(Entry):
+    """An architecture: its network, the schema of its parameters and the domain it works in."""
+
+    network: Target
+    params: Target
+    domain: str
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.domain not in DOMAINS:
+            raise ValueError(f"{self.name}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
+        if not isinstance(self.params, str):
+            _check_params(self.name, self.params)
+
+    def load_network(self) -> Any:
+        """Return the network's class; torch is imported here if it was not."""
+        return load_target(self.network, self)
+
+    def load_params(self) -> type[ModelParams]:
+        """Return the schema of `model.params`."""
+        return _check_params(self.name, load_target(self.params, self))
+
+
+@dataclass(frozen=True)
+class LossEntry(Entry):
+    """A value of `criterion`, and the training settings that its constructor takes."""
+
+    loss: Target
+    settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DatasetEntry(Entry):
+    """A data set type."""
+
+    dataset: Target
+
+
+@dataclass(frozen=True)
+class LoggerEntry(Entry):
+    """A training logger."""
+
+    logger: Target
+
+
+@dataclass(frozen=True)
+class WeightsEntry(Entry):
+    """Public weights: where they lie, what they must hash to, and under which terms."""
+
+    type: str
+    url: str
+    sha256: str
+    licence: str
+
+
+KINDS: Mapping[str, type[Entry]] = {
+    "models": ModelEntry,
+    "losses": LossEntry,
+    "datasets": DatasetEntry,
+    "loggers": LoggerEntry,
+    "weights": WeightsEntry,
+}
+SINGULAR = {
+    "models": "model type",
+    "losses": "criterion",
+    "datasets": "data set type",
+    "loggers": "logger",
+    "weights": "weights",
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A distribution that was loaded whole."""
+
+    name: str
+    version: str
+    module: str
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class PluginFailure:
+    """A distribution that could not be loaded, and why."""
+
+    name: str
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PluginSource:
+    """A plugin before it is loaded."""
+
+    name: str
+    load: Callable[[], object]
+    version: str = ""
+    requires: tuple[str, ...] = ()
+    entry_point: str = ""
+
+    @property
+    def short_name(self) -> str:
+        """The distribution's name without the prefix that all share."""
+        return self.name.removeprefix("auralflow-")
+
+
+class Registry:
+    """The registered names of a set of plugins.
+
+    Args:
+        sources: The plugins to load, in order. A plugin that fails leaves nothing but its failure.
+    """
+
+    def __init__(self, sources: Iterable[PluginSource] = ()) -> None:
+        self.plugins: list[Plugin] = []
+        self.failures: list[PluginFailure] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self.models = Names[ModelEntry]("models", self)
+        self.losses = Names[LossEntry]("losses", self)
+        self.datasets = Names[DatasetEntry]("datasets", self)
+        self.loggers = Names[LoggerEntry]("loggers", self)
+        self.weights = Names[WeightsEntry]("weights", self)
+        for source in sources:
+            self._add(source)
+
+    @classmethod
+    def discover(cls, only: Iterable[str] | None = None) -> Registry:
+        """Load the core's own names and the installed plugins.
+
+        Args:
+            only: Names of the plugins to load (`auralflow-vae` or `vae`); none given: the list in the environment
+                variable `AURALFLOW_PLUGINS`, and without that variable all.
+        """
+        if only is None and "AURALFLOW_PLUGINS" in os.environ:
+            only = [name for name in os.environ["AURALFLOW_PLUGINS"].replace(" ", "").split(",") if name]
+        return cls([_core_source(), *_select(installed_sources(), only)])
+
+    def _add(self, source: PluginSource) -> None:
+        try:
+            _check_core_range(source)
+            plugin = source.load()
+            entries = self._collect(source, plugin)
+        # SystemExit: a plugin's import that calls sys.exit() shall not end the program that lists plugins.
+        except (Exception, SystemExit) as error:
+            self._manager.unregister(name=source.name)
+            self.failures.append(PluginFailure(source.name, source.version, _reason(error)))
+            return
+        for kind, found in entries.items():
+            names: Names[Any] = getattr(self, kind)
+            names.add(found)
+        module = getattr(plugin, "__name__", type(plugin).__name__)
+        counts = {kind: len(found) for kind, found in entries.items()}
+        self.plugins.append(Plugin(source.name, source.version, module, counts))
+
+    def _collect(self, source: PluginSource, plugin: object) -> dict[str, list[Entry]]:
+        """Call the plugin's hooks alone and return what they registered."""
+        self._manager.register(plugin, name=source.name)
+        self._manager.check_pending()
+        others = [other for other in self._manager.get_plugins() if other is not plugin]
+        entries: dict[str, list[Entry]] = {}
+        for kind, make in KINDS.items():
+            found = entries[kind] = []
+            caller = self._manager.subset_hook_caller(f"register_{kind}", others)
+            caller(register=_registrar(make, source, found))
+        return entries
+
+
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+class Names(Generic[AnyEntry]):
+    """The entries of one kind, found by name, alias, or `name@plugin`."""
+
+    def __init__(self, kind: str, registry: Registry) -> None:
+        self._kind = kind
+        self._registry = registry
+        self._entries: dict[str, list[AnyEntry]] = {}
+        self._aliases: dict[str, list[AnyEntry]] = {}
+
+    def add(self, entries: Iterable[AnyEntry]) -> None:
+        """Add one plugin's entries."""
+        for entry in entries:
+            self._entries.setdefault(entry.name, []).append(entry)
+            for alias in getattr(entry, "aliases", ()):
+                self._aliases.setdefault(alias, []).append(entry)
+
+    def __iter__(self) -> Any:
+        """Iterate over all entries, sorted by name and plugin."""
+        found = [entry for entries in self._entries.values() for entry in entries]
+        return iter(sorted(found, key=lambda entry: (entry.name, entry.plugin)))
+
+    def is_ambiguous(self, entry: AnyEntry) -> bool:
+        """Whether several plugins claim this entry's name."""
+        return len(self._entries[entry.name]) > 1
+
+    def get(self, name: str) -> AnyEntry:
+        """Return the entry of that name.
+
+        Raises:
+            RegistryError: Nothing has that name (the message lists near names, what is installed and which plugins
+                failed), or several plugins claim it.
+        """
+        wanted, _, plugin = name.partition("@")
+        found = self._entries.get(wanted) or self._aliases.get(wanted, [])
+        if plugin:
+            found = [entry for entry in found if plugin in (entry.plugin, entry.plugin.removeprefix("auralflow-"))]
+        if not found:
+            raise RegistryError(self._unknown(name))
+        if len(found) > 1:
+            choices = " or ".join(f"{wanted}@{entry.plugin}" for entry in found)
+            raise RegistryError(
+                f"{SINGULAR[self._kind]} {wanted!r} is claimed by several plugins; write {choices}"
+            )
+        return found[0]
+
+    def _unknown(self, name: str) -> str:
+        known = sorted({*self._entries, *self._aliases})
+        message = f"{SINGULAR[self._kind]} {name!r} is not installed{did_you_mean(name, known)}"
+        message += f" (installed: {', '.join(known) or 'none'}"
+        if self._registry.failures:
+            failed = "; ".join(f"{failure.name}: {failure.reason}" for failure in self._registry.failures)
+            message += f"; plugins that failed to load: {failed}"
+        return message + ")"
+
+
+def load_target(target: Target, entry: Entry) -> Any:
+    """Import what a `"package.module:Name"` names; anything but a string is returned as it is.
+
+    Raises:
+        RegistryError: The module cannot be imported or has no such name.
+    """
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise RegistryError(
+            f"{entry.name}: plugin {entry.plugin} names {target}, which cannot be loaded ({_reason(error)}); "
+            f"reinstall it with `pip install --force-reinstall {entry.plugin}` or tell its author"
+        ) from error
+
+
+def installed_sources() -> list[PluginSource]:
+    """Return the plugins that installed distributions announce, sorted by name."""
+    points: dict[str, list[Any]] = {}
+    for point in importlib_metadata.entry_points(group=GROUP):
+        points.setdefault(_distribution_name(point), []).append(point)
+    sources = []
+    for distribution, found in sorted(points.items()):
+        for point in found:
+            name = distribution if len(found) == 1 else f"{distribution}:{point.name}"
+            version = point.dist.version if point.dist else ""
+            requires = tuple(point.dist.requires or ()) if point.dist else ()
+            sources.append(PluginSource(name, point.load, version, requires, point.name))
+    return sources
+
+
+@cache
+def default_registry() -> Registry:
+    """Return the registry of the installed plugins, discovered once."""
+    return Registry.discover()
+
+
+def core_version() -> str:
+    """Return the version of the installed core."""
+    try:
+        return str(importlib_metadata.version("auralflow"))
+    except importlib_metadata.PackageNotFoundError:
+        return "0"
+
+
+def _core_source() -> PluginSource:
+    return PluginSource(
+        "auralflow", lambda: importlib.import_module("auralflow_core.builtin"), core_version(), (), "auralflow"
+    )
+
+
+def _select(sources: list[PluginSource], only: Iterable[str] | None) -> list[PluginSource]:
+    if only is None:
+        return sources
+    wanted = set(only)
+    return [source for source in sources if wanted & {source.name, source.short_name, source.entry_point}]
+
+
+def _distribution_name(point: Any) -> str:
+    return str(point.dist.name).lower().replace("_", "-") if point.dist else str(point.name)
+
+
+def _registrar(make: type[Entry], source: PluginSource, found: list[Entry]) -> Register:
+    """Return the `register` that a hook is called with."""
+    known = [item.name for item in fields(make) if item.name not in ("name", "plugin", "version")]
+
+    def register(name: str, /, **facts: Any) -> None:
+        for fact in facts:
+            if fact not in known:
+                raise TypeError(f"register({name!r}): unknown argument {fact}{did_you_mean(fact, known)}")
+        for plural in ("aliases", "settings"):
+            if plural in facts:
+                facts[plural] = tuple(facts[plural])
+        entry = make(name, **facts, plugin=source.name, version=source.version)
+        if any(other.name == name for other in found):
+            raise ValueError(f"register({name!r}): registered twice")
+        found.append(entry)
+
+    return register
+
+
+def _check_params(name: str, params: Any) -> type[ModelParams]:
+    if not (isinstance(params, type) and issubclass(params, ModelParams)):
+        raise TypeError(f"{name}: params {params!r} is no subclass of auralflow_core.ModelParams")
+    return params
+
+
+def _check_core_range(source: PluginSource) -> None:
+    for text in source.requires:
+        requirement = Requirement(text)
+        if requirement.name.lower() != "auralflow" or requirement.marker:
+            continue
+        if not requirement.specifier.contains(core_version(), prereleases=True):
+            raise RegistryError(
+                f"needs auralflow{requirement.specifier}, but {core_version()} is installed; "
+                f"`pip install --upgrade {source.name}` or install a matching auralflow"
+            )
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, RegistryError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,163 @@
+"""From audio to spectrograms and back, resampling, and what turns a network's output into a mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from auralflow_core.errors import ConfigError, did_you_mean
+from auralflow_core.torchaudio_cpu import import_torchaudio
+
+# Below this share of its mean, the summed squared window amplifies rounding errors past 1e-5 (NOLA, nearly broken).
+_NOLA_FLOOR = 1e-3
+
+# Of a wide Kaiser window: 105 dB between a tone and what resampling adds to it, at any pair of rates.
+_KAISER_BEST = {
+    "resampling_method": "sinc_interp_kaiser",
+    "lowpass_filter_width": 64,
+    "rolloff": 0.9475937167399596,
+    "beta": 14.769656459379492,
+}
+
+
+class STFT(nn.Module):
+    """Short-time Fourier transform with a periodic Hann window.
+
+    Frame `k` is centred on sample `k * hop_length`; the signal is taken as zero outside its ends, and there are as
+    many frames as it takes to cover its last sample, so any length from one sample on is transformed.
+
+    Args:
+        num_fft: FFT length in samples.
+        window_size: Window length in samples, at most `num_fft`; a shorter window is centred.
+        hop_length: Samples between two frames.
+
+    Raises:
+        ConfigError: The sizes allow no inverse (NOLA: shifted squared windows must sum to more than zero everywhere).
+    """
+
+    window: Tensor
+
+    def __init__(self, num_fft: int = 1024, window_size: int | None = None, hop_length: int | None = None) -> None:
+        super().__init__()
+        self.num_fft = num_fft
+        self.window_size = window_size or num_fft
+        self.hop_length = hop_length or self.window_size // 2
+        check_nola(self.num_fft, self.window_size, self.hop_length)
+        self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """Transform `(..., time)` into complex `(..., bin, frame)` with `num_fft // 2 + 1` bins."""
+        *leading, length = audio.shape
+        left = self.num_fft // 2
+        covered = -(-length // self.hop_length) * self.hop_length
+        padded = nn.functional.pad(audio.reshape(-1, length), (left, covered - length + self.num_fft - left))
+        spectrum = torch.stft(
+            padded,
+            self.num_fft,
+            self.hop_length,
+            self.window_size,
+            self.window,
+            center=False,
+            return_complex=True,
+        )
+        return spectrum.reshape(*leading, *spectrum.shape[-2:])
+
+    def num_frames(self, length: int) -> int:
+        """Return the number of frames of a signal of `length` samples."""
+        return -(-length // self.hop_length) + 1
+
+
+class ISTFT(nn.Module):
+    """Inverse of `STFT` with the same sizes; the error of the way there and back is below 1e-5 of full scale."""
+
+    window: Tensor
+
+    def __init__(self, num_fft: int = 1024, window_size: int | None = None, hop_length: int | None = None) -> None:
+        super().__init__()
+        self.num_fft = num_fft
+        self.window_size = window_size or num_fft
+        self.hop_length = hop_length or self.window_size // 2
+        check_nola(self.num_fft, self.window_size, self.hop_length)
+        self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
+
+    def forward(self, spectrogram: Tensor, length: int) -> Tensor:
+        """Transform complex `(..., bin, frame)` into `(..., time)` of exactly `length` samples."""
+        *leading, bins, frames = spectrogram.shape
+        audio = torch.istft(
+            spectrogram.reshape(-1, bins, frames),
+            self.num_fft,
+            self.hop_length,
+            self.window_size,
+            self.window,
+            center=True,
+            length=length,
+        )
+        return audio.reshape(*leading, length)
+
+
+def check_nola(num_fft: int, window_size: int, hop_length: int) -> None:
+    """Refuse sizes from which no signal can be rebuilt.
+
+    Raises:
+        ConfigError: The window is longer than the FFT, or the hop leaves samples with (nearly) no window over them.
+    """
+    if not 2 <= window_size <= num_fft:
+        raise ConfigError(f"window_size {window_size} is not between 2 and num_fft {num_fft}; lower window_size")
+    if hop_length < 1:
+        raise ConfigError(f"hop_length {hop_length} is below 1; half of window_size is usual")
+    squared = torch.hann_window(window_size, dtype=torch.float64).square()
+    rows = -(-window_size // hop_length)
+    envelope = nn.functional.pad(squared, (0, rows * hop_length - window_size)).view(rows, hop_length).sum(0)
+    if envelope.min() < _NOLA_FLOOR * envelope.mean():
+        raise ConfigError(
+            f"hop_length {hop_length} leaves gaps between windows of {window_size} samples, so audio cannot be "
+            f"rebuilt from its spectrogram; use a hop_length of at most {window_size // 2}"
+        )
+
+
+def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Resample `(..., time)` to `ceil(time * to_rate / from_rate)` samples (windowed sinc, Kaiser window).
+
+    Source: J. O. Smith, "Digital Audio Resampling", with the window that librosa calls `kaiser_best`.
+    """
+    if from_rate == to_rate:
+        return audio
+    resampled: Tensor = import_torchaudio().functional.resample(audio, from_rate, to_rate, **_KAISER_BEST)
+    return resampled
+
+
+class TargetSoftmax(nn.Module):
+    """Softmax over the targets, so that their masks sum to one.
+
+    A single target has nothing to share the mixture with: it gets a sigmoid, a softmax against silence.
+    """
+
+    def forward(self, mask: Tensor) -> Tensor:
+        """Map `(batch, target, channel, bin, frame)` to masks of the same shape."""
+        return mask.sigmoid() if mask.shape[1] == 1 else mask.softmax(dim=1)
+
+
+def mask_activation(name: str, leak_factor: float = 0.2) -> nn.Module:
+    """Return the function that turns `(batch, target, channel, bin, frame)` into masks.
+
+    Args:
+        name: One of `config.MaskActivation`.
+        leak_factor: Slope below zero of `leaky_relu`.
+
+    Raises:
+        ConfigError: The name is unknown.
+    """
+    activations = {
+        "sigmoid": nn.Sigmoid,
+        "hard_sigmoid": nn.Hardsigmoid,
+        "relu": nn.ReLU,
+        "leaky_relu": lambda: nn.LeakyReLU(leak_factor),
+        "softplus": nn.Softplus,
+        "tanh": nn.Tanh,
+        "softmax": TargetSoftmax,
+        "identity": nn.Identity,
+    }
+    if name not in activations:
+        near = did_you_mean(name, activations)
+        raise ConfigError(f"mask activation {name!r} is unknown{near} (known: {', '.join(activations)})")
+    return activations[name]()
