@@ -77,9 +77,7 @@ def build_criterion(config: Config, registry: Registry | None = None) -> Criteri
     return criterion
 
 
-def build_model(
-    config: Config, *, folder: Path | None = None, registry: Registry | None = None
-) -> SeparationModel:
+def build_model(config: Config, *, folder: Path | None = None, registry: Registry | None = None) -> SeparationModel:
     """Return an untrained model of a configuration.
 
     Args:

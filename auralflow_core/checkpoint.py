@@ -1,11 +1,11 @@
 """Checkpoints: one folder a step, whole or absent, and nothing in them can execute code.
 
-    checkpoint/
-      step-00000140/
-        model.safetensors     the network's weights
-        optimizer.pt, scheduler.pt, grad_scaler.pt, trainer.pt     torch.load(weights_only=True)
-        meta.json             format version, model type, plugin, params, step, config, data fingerprint
-      best.json               {"step": 140, "loss": 0.0123}
+checkpoint/
+  step-00000140/
+    model.safetensors     the network's weights
+    optimizer.pt, scheduler.pt, grad_scaler.pt, trainer.pt     torch.load(weights_only=True)
+    meta.json             format version, model type, plugin, params, step, config, data fingerprint
+  best.json               {"step": 140, "loss": 0.0123}
 """
 
 from __future__ import annotations

@@ -94,15 +94,11 @@ def score_song(separator: Separator, song: Song, backend: Backend = "auralflow")
     frames = _metric_frames(references, estimates, song.sample_rate, backend)
     mixtures = np.broadcast_to(mixture, references.shape)
     mixture_sdr = _metric_frames(references, mixtures, song.sample_rate, "auralflow")["SDR"]
-    return [
-        Score(
-            song.name,
-            target,
-            *(_median(frames[metric][number]) for metric in METRICS),
-            mixture_sdr=_median(mixture_sdr[number]),
-        )
-        for number, target in enumerate(targets)
-    ]
+    scores = []
+    for number, target in enumerate(targets):
+        sdr, isr, sir, sar = (_median(frames[metric][number]) for metric in METRICS)
+        scores.append(Score(song.name, target, sdr, isr, sir, sar, _median(mixture_sdr[number])))
+    return scores
 
 
 def medians(scores: Sequence[Score]) -> list[Score]:

@@ -255,9 +255,7 @@ class Names(Generic[AnyEntry]):
             raise RegistryError(self._unknown(name))
         if len(found) > 1:
             choices = " or ".join(f"{wanted}@{entry.plugin}" for entry in found)
-            raise RegistryError(
-                f"{SINGULAR[self._kind]} {wanted!r} is claimed by several plugins; write {choices}"
-            )
+            raise RegistryError(f"{SINGULAR[self._kind]} {wanted!r} is claimed by several plugins; write {choices}")
         return found[0]
 
     def _unknown(self, name: str) -> str:
@@ -319,7 +317,11 @@ def core_version() -> str:
 
 def _core_source() -> PluginSource:
     return PluginSource(
-        "auralflow", lambda: importlib.import_module("auralflow_core.builtin"), core_version(), (), "auralflow"
+        "auralflow",
+        lambda: importlib.import_module("auralflow_core.builtin"),
+        core_version(),
+        (),
+        "auralflow",
     )
 
 

@@ -42,7 +42,11 @@ def prepare_training(
     train_chunks = ChunkDataset(train_songs, config.dataset, seed=seed)
     valid_chunks = ChunkDataset(valid_songs, config.dataset, shuffle=False)
     model = build_model(config, folder=folder, registry=registry)
-    model.data_facts = {"path": str(data), "train": fingerprint(train_songs), "valid": fingerprint(valid_songs)}
+    model.data_facts = {
+        "path": str(data),
+        "train": fingerprint(train_songs),
+        "valid": fingerprint(valid_songs),
+    }
     return Trainer(
         model,
         train_chunks,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -147,7 +149,7 @@ def mask_activation(name: str, leak_factor: float = 0.2) -> nn.Module:
     Raises:
         ConfigError: The name is unknown.
     """
-    activations = {
+    activations: dict[str, Callable[[], nn.Module]] = {
         "sigmoid": nn.Sigmoid,
         "hard_sigmoid": nn.Hardsigmoid,
         "relu": nn.ReLU,

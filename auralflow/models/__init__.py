@@ -1,6 +1,6 @@
 """The models: the core's wrappers, `load`, and every installed architecture's network by its type.
 
-    from auralflow.models import SpectrogramMaskModel, SpectrogramNetSimple, load
+from auralflow.models import SpectrogramMaskModel, SpectrogramNetSimple, load
 """
 
 from __future__ import annotations

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="NAME [TYPE] [--SETTING VALUE]...")
 @click.option("--model", "model_type", metavar="TYPE", help="Base model architecture (instead of TYPE).")
 @click.option("--name", "model_name", metavar="NAME", help="Model name (instead of NAME).")
-@click.option("--save", type=click.Path(path_type=Path), default=Path(), help="Folder that holds the model folder (default: here).")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder that holds the model folder (default: here).",
+)
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Take settings from this JSON or YAML file.")
 @click.option("--format", "format_", type=click.Choice(["json", "yaml"]), help="Format of the file (default: json).")
 @click.option("--display", is_flag=True, help="Show all settings afterwards.")
@@ -33,7 +38,7 @@ def config(
     display: bool,
     force: bool,
 ) -> None:
-    """Make a model folder, or change its settings.
+    r"""Make a model folder, or change its settings.
 
     \b
     auralflow config my_model SpectrogramNetSimple --save to/this/directory
@@ -61,10 +66,7 @@ def config(
         )
     before = _start(folder, type_, source) if is_new else _read(folder)
     after = change(before, settings)
-    if is_new:
-        path = folder / f"config.{format_ or 'json'}"
-    else:
-        path = config_path(folder)
+    path = folder / f"config.{format_ or 'json'}" if is_new else config_path(folder)
     _write(after, path.with_suffix(f".{format_}") if format_ else path)
     click.echo(f"{'Created' if is_new else 'Changed'} {path}")
     if display:

@@ -9,7 +9,12 @@ import click
 
 @click.command("create")
 @click.argument("session")
-@click.option("--save", type=click.Path(path_type=Path), default=Path(), help="Folder to make the session in (default: here).")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    help="Folder to make the session in (default: here).",
+)
 def create(session: str, save: Path) -> None:
     """Create a session: a folder of models that share their TensorBoard runs.
 

@@ -21,8 +21,20 @@ SETTINGS = {
 
 
 @click.command("demo")
-@click.option("--save", type=click.Path(path_type=Path), default=Path("auralflow-demo"), show_default=True, help="Folder for everything that the demo makes.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=4.0, show_default=True, help="Minutes to train.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    default=Path("auralflow-demo"),
+    show_default=True,
+    help="Folder for everything that the demo makes.",
+)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Minutes to train.",
+)
 @click.option("--songs", type=click.IntRange(min=4), default=24, show_default=True, help="Songs to synthesise.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the songs.")
 def demo(save: Path, minutes: float, songs: int, seed: int) -> None:
@@ -66,7 +78,9 @@ def _model_type() -> str:
     from auralflow_core.registry import default_registry
 
     if not any(entry.name == "SpectrogramNetSimple" for entry in default_registry().models):
-        raise RegistryError("the demo trains SpectrogramNetSimple: `pip install auralflow-simplenet`, then run it again")
+        raise RegistryError(
+            "the demo trains SpectrogramNetSimple: `pip install auralflow-simplenet`, then run it again"
+        )
     return "SpectrogramNetSimple"
 
 
@@ -80,7 +94,11 @@ def _synthesise(data: Path, songs: int, seed: int) -> None:
     with progress_bar() as bar:
         task = bar.add_task("synthesising", total=songs, facts="")
         write_songs(
-            data, **counts, seconds=24.0, seed=seed, progress=lambda done, total: bar.update(task, completed=done)
+            data,
+            **counts,
+            seconds=24.0,
+            seed=seed,
+            progress=lambda done, total: bar.update(task, completed=done),
         )
 
 

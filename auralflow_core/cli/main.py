@@ -39,7 +39,11 @@ def _dashes(name: str) -> str:
 
 @click.group(
     cls=Group,
-    context_settings={"token_normalize_func": _dashes, "help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={
+        "token_normalize_func": _dashes,
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 110,
+    },
 )
 @click.version_option(package_name="auralflow", prog_name="auralflow")
 @click.option("--debug", is_flag=True, help="Show the traceback of errors.")

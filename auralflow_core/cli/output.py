@@ -81,7 +81,7 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.2f}"
+        return "-" if math.isnan(value) else f"{value:.2f}"
     return str(value)
 
 

@@ -16,10 +16,20 @@ if TYPE_CHECKING:
 @click.command("separate")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="INPUT...")
-@click.option("--save", type=click.Path(path_type=Path), default=Path("separated"), show_default=True, help="Folder for the stems.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    default=Path("separated"),
+    show_default=True,
+    help="Folder for the stems.",
+)
 @click.option("--stems", help="Write only these of the model's targets: vocals,drums.")
 @click.option("--residual", is_flag=True, help="Also write what is left of the mixture without the model's targets.")
-@click.option("--duration", type=click.FloatRange(min=0, min_open=True), help="Separate only this many seconds from the start.")
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Separate only this many seconds from the start.",
+)
 @click.option("--segment", type=float, help="Seconds separated at once (default: separation.segment).")
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next (default: separation.overlap).")
 @click.option("--format", "format_", type=click.Choice(["wav", "flac"]), default="wav", show_default=True)

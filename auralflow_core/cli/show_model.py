@@ -20,7 +20,7 @@ def show_model(type_: str, as_json: bool) -> None:
     from auralflow_core.registry import default_registry
 
     entry = default_registry().models.get(type_)
-    rows = [_row(name, field) for name, field in entry.load_params().model_fields.items()]
+    rows = [setting_row(name, field) for name, field in entry.load_params().model_fields.items()]
     network = build_network(default_config(type_, "model"))
     count = sum(parameter.numel() for parameter in network.parameters())
     if as_json:
@@ -35,7 +35,8 @@ def show_model(type_: str, as_json: bool) -> None:
     print_table("", ("setting", "type", "default", "range", "meaning"), rows)
 
 
-def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str, str]:
+def setting_row(name: str, field: FieldInfo) -> tuple[str, str, str, str, str]:
+    """Return a setting's name, type, default, range and meaning."""
     default = "" if field.is_required() else str(field.get_default(call_default_factory=True))
     return name, _type_name(field.annotation), default, _range(field), field.description or ""
 

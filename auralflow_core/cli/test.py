@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON, and nothing else.")
 def test(
-    model: Path, data: Path, step: int | None, device: str | None, backend: Backend, quiet: bool, as_json: bool
+    model: Path,
+    data: Path,
+    step: int | None,
+    device: str | None,
+    backend: Backend,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Score the model in the folder MODEL on the test songs in DATA.
 

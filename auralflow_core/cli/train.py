@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as_json: bool) -> None:
-    """Train the model in the folder MODEL with the songs in DATA.
+    r"""Train the model in the folder MODEL with the songs in DATA.
 
     \b
     auralflow train my_model path/to/musdb18hq --max_epochs 50 --lr 1e-3

@@ -27,8 +27,7 @@ def config_path(folder: Path) -> Path:
             return folder / name
     if not folder.exists():
         raise ConfigError(
-            f"{folder}: no such model folder; make one with `auralflow config {folder.name} TYPE`, "
-            "or check the path"
+            f"{folder}: no such model folder; make one with `auralflow config {folder.name} TYPE`, or check the path"
         )
     raise ConfigError(
         f"{folder}: not a model folder, it holds no config.json; make one with `auralflow config NAME TYPE`"
@@ -79,8 +78,7 @@ def _parse_json(text: str, path: Path) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(
-            f"{path}: syntax error at line {error.lineno}, column {error.colno}: {error.msg}; "
-            "mend it in a text editor"
+            f"{path}: syntax error at line {error.lineno}, column {error.colno}: {error.msg}; mend it in a text editor"
         ) from None
 
 

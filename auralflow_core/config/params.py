@@ -6,9 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-MaskActivation = Literal[
-    "sigmoid", "hard_sigmoid", "relu", "leaky_relu", "softplus", "tanh", "softmax", "identity"
-]
+MaskActivation = Literal["sigmoid", "hard_sigmoid", "relu", "leaky_relu", "softplus", "tanh", "softmax", "identity"]
 """Names of the functions that turn a network's last layer into a mask (`transforms.mask_activation`)."""
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 
 
 def _whole_number(value: Any) -> Any:
@@ -59,7 +67,10 @@ class DatasetConfig(Group):
     window_size: int = Field(1024, ge=2, description="STFT window length in samples, at most num_fft")
     hop_length: int = Field(512, ge=1, description="STFT hop in samples, at most window_size")
     validation_split: float = Field(
-        0.2, gt=0, lt=1, description="share of the songs kept for validation where the data set has no such split"
+        0.2,
+        gt=0,
+        lt=1,
+        description="share of the songs kept for validation where the data set has no such split",
     )
 
     @field_validator("targets")
@@ -73,7 +84,9 @@ class DatasetConfig(Group):
     @model_validator(mode="after")
     def _sizes_fit(self) -> DatasetConfig:
         if self.window_size > self.num_fft:
-            raise ValueError(f"window_size {self.window_size} is above num_fft {self.num_fft}; lower it or raise num_fft")
+            raise ValueError(
+                f"window_size {self.window_size} is above num_fft {self.num_fft}; lower it or raise num_fft"
+            )
         if self.hop_length > self.window_size:
             raise ValueError(
                 f"hop_length {self.hop_length} is above window_size {self.window_size}; samples between the windows "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import yaml
@@ -168,7 +167,8 @@ def _field(path: str, params: type[ModelParams] | None) -> FieldInfo:
 
 def _fits(value: Any, field: FieldInfo) -> bool:
     try:
-        TypeAdapter(typing.Annotated[(field.annotation, field, *field.metadata)]).validate_python(value)
+        annotated: Any = typing.Annotated[(field.annotation, field, *field.metadata)]
+        TypeAdapter(annotated).validate_python(value)
     except ValidationError:
         return False
     return True

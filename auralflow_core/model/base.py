@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.amp import GradScaler  # type: ignore[attr-defined] - not in torch's stubs
+from torch.amp.grad_scaler import GradScaler
 
 from auralflow_core.checkpoint import CheckpointStore
 from auralflow_core.config import Config, validate
@@ -168,7 +168,7 @@ class SeparationModel(ABC):
         """Compute the gradients of the loss."""
         assert self.loss is not None, "call compute_loss first"
         self.optimizer.zero_grad(set_to_none=True)
-        self.grad_scaler.scale(self.loss).backward()
+        torch.autograd.backward(self.grad_scaler.scale(self.loss))
 
     def optimizer_step(self) -> None:
         """Update the parameters."""

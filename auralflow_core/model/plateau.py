@@ -18,9 +18,7 @@ class PlateauSchedule:
         factor: What a reduction multiplies the rates with.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, *, patience: int, max_reductions: int, factor: float = 0.5
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, *, patience: int, max_reductions: int, factor: float = 0.5) -> None:
         # torch counts the epochs that it tolerates, one less than those it waits for.
         self._plateau = ReduceLROnPlateau(optimizer, factor=factor, patience=patience - 1, threshold=1e-4, eps=0.0)
         self._max_reductions = max_reductions

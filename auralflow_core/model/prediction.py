@@ -68,14 +68,19 @@ class Prediction:
     @cached_property
     def target_magnitude(self) -> Tensor:
         """The targets' magnitudes."""
-        return self._stft(self.target_audio).abs()
+        return _magnitude(self._stft, self.target_audio)
 
     @cached_property
     def estimate_magnitude(self) -> Tensor:
         """The estimates' magnitudes."""
-        return self._magnitude() if self._magnitude else self._stft(self.estimate_audio).abs()
+        return self._magnitude() if self._magnitude else _magnitude(self._stft, self.estimate_audio)
 
     @cached_property
     def estimate_audio(self) -> Tensor:
         """The estimates' audio."""
         return self._audio()
+
+
+def _magnitude(stft: STFT, audio: Tensor) -> Tensor:
+    spectrogram: Tensor = stft(audio)
+    return spectrogram.abs()

@@ -35,9 +35,7 @@ class Separator:
         ConfigError: A value is out of range.
     """
 
-    def __init__(
-        self, model: SeparationModel, *, segment: float | None = None, overlap: float | None = None
-    ) -> None:
+    def __init__(self, model: SeparationModel, *, segment: float | None = None, overlap: float | None = None) -> None:
         settings = model.config.separation
         segment = settings.segment if segment is None else segment
         overlap = settings.overlap if overlap is None else overlap

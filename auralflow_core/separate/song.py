@@ -59,8 +59,7 @@ def plan_outputs(songs: Iterable[Path], root: Path, roots: Iterable[Path] = ()) 
     inside = {song: root / _relative(song, walked) for song in songs}
     folders = [inside[song].with_suffix("") for song in songs]
     return {
-        song: inside[song] if folders.count(folder) > 1 else folder
-        for song, folder in zip(songs, folders, strict=True)
+        song: inside[song] if folders.count(folder) > 1 else folder for song, folder in zip(songs, folders, strict=True)
     }
 
 

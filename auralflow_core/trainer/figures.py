@@ -38,7 +38,8 @@ def snippet_figure(snippet: Snippet, target: str, stft: STFT) -> Figure:
 
 def spectrogram_magnitude(audio: Tensor, stft: STFT) -> Tensor:
     """Return the magnitudes `(bin, frame)` of `(channel, time)`, averaged over channels."""
-    return stft(audio.to(stft.window.device)).abs().mean(0).cpu()
+    spectrogram: Tensor = stft(audio.to(stft.window.device))
+    return spectrogram.abs().mean(0).cpu()
 
 
 def _draw_spectrogram(axes: Any, title: str, audio: Tensor, rate: int, stft: STFT, reference: float) -> None:

@@ -74,7 +74,8 @@ class SpectrogramNetSimple(nn.Module):
         self.head = nn.Conv2d(hidden_channels, num_targets * num_channels, kernel_size=1)
         self.output_norm = BinNorm(num_fft_bins) if normalize_output else nn.Identity()
         self.mask_activation = mask_activation(mask_act_fn, leak_factor)
-        self.to(device=device, memory_format=torch.channels_last)
+        self.to(device)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def make_bottleneck(self, channels: int, leak_factor: float) -> nn.Module:
         """Return what stands between encoder and decoder: `(B, channels, F', N')` to `(B, 2 * channels, F', N')`."""

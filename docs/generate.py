@@ -1,0 +1,76 @@
+"""Write the pages that come out of the code: the command line and the settings.
+
+    python docs/generate.py           fail if a page is out of date
+    python docs/generate.py --write   write them
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+from auralflow_core.cli import main as auralflow
+from auralflow_core.cli.show_model import setting_row
+from auralflow_core.config import Config
+from auralflow_core.config.settings import OLDER_NAMES
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- Written by docs/generate.py; change the code, then run `nox -s docs -- --write`. -->\n"
+
+
+def cli_page() -> str:
+    """The reference of the command line."""
+    context = click.Context(auralflow, info_name="auralflow", max_content_width=100)
+    parts = ["# Command line\n", NOTE, f"```text\n{auralflow.get_help(context)}\n```\n"]
+    for name, command in sorted(auralflow.commands.items()):
+        inner = click.Context(command, info_name=f"auralflow {name}", max_content_width=100)
+        parts.append(f"## auralflow {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+    parts.append((DOCS / "cli-notes.md").read_text(encoding="utf-8"))
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """The reference of the settings."""
+    parts = [(DOCS / "config-notes.md").read_text(encoding="utf-8"), NOTE]
+    for name, field in Config.model_fields.items():
+        parts.append(f"## {name}\n\n{(field.annotation.__doc__ or '').splitlines()[0]}\n")
+        parts.append("\n".join(table(field.annotation)) + "\n")
+    older = ", ".join(f"`{old}` (`{new}`)" for old, new in OLDER_NAMES.items())
+    parts.append(f"## Older names\n\nThese names of older documents are accepted too: {older}.\n")
+    return "\n".join(parts)
+
+
+def table(schema: Any) -> Iterator[str]:
+    """Yield the rows of a group's table."""
+    assert issubclass(schema, BaseModel)
+    yield "| setting | type | default | range | meaning |"
+    yield "|---|---|---|---|---|"
+    for name, field in schema.model_fields.items():
+        cells = [cell.replace("|", "\\|") for cell in setting_row(name, field)]
+        yield f"| `{cells[0]}` | " + " | ".join(cells[1:]) + " |"
+
+
+def run() -> int:
+    """Compare or write the pages; return the exit status."""
+    stale = []
+    for name, text in {"cli.md": cli_page(), "config.md": settings_page()}.items():
+        path = DOCS / name
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        stale.append(name)
+        if "--write" in sys.argv:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote docs/{name}")
+    if stale and "--write" not in sys.argv:
+        print(f"out of date: {', '.join(stale)}; run `nox -s docs -- --write`", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())
