@@ -12,6 +12,7 @@ from auralflow_core.cli.create import create
 from auralflow_core.cli.demo import demo
 from auralflow_core.cli.list_models import list_models
 from auralflow_core.cli.list_plugins import list_plugins
+from auralflow_core.cli.new_plugin import new_plugin
 from auralflow_core.cli.separate import separate
 from auralflow_core.cli.show_model import show_model
 from auralflow_core.cli.test import test
@@ -57,5 +58,5 @@ def main(debug: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-for command in (config, create, demo, list_models, list_plugins, separate, show_model, test, train):
+for command in (config, create, demo, list_models, list_plugins, new_plugin, separate, show_model, test, train):
     main.add_command(command)

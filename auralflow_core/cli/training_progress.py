@@ -67,8 +67,7 @@ class TrainingProgress(Callback):
         if trainer.progress.step:
             self._say(f"Going on from step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
         self._began, self._first_step = time.monotonic(), trainer.progress.step
-        total = config.max_epochs * trainer.steps_per_epoch
-        self._task = self._bar.add_task("epoch 1", total=total, completed=trainer.progress.step, facts="")
+        self._task = self._bar.add_task("epoch 1", total=1.0, facts="")
 
     def on_step(self, trainer: Trainer, step: Step) -> None:
         """Move the bar."""
@@ -76,14 +75,13 @@ class TrainingProgress(Callback):
         chunks = (step.step - self._first_step) * trainer.config.batch_size
         rate = chunks / max(1e-9, time.monotonic() - self._began)
         self._update(
-            f"epoch {step.epoch}",
-            step.step,
+            trainer,
             f"loss {progress.loss_sum / progress.chunks:.5f}  {rate:.2f} chunks/s",
         )
 
     def on_validation(self, trainer: Trainer, done: int, total: int) -> None:
         """Show how far validation is."""
-        self._update(f"epoch {trainer.progress.epoch + 1}", trainer.progress.step, f"validating {done}/{total}")
+        self._update(trainer, f"validating {done}/{total}")
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """Print the epoch's line."""
@@ -102,9 +100,18 @@ class TrainingProgress(Callback):
             f"validation loss {summary.best_loss:.5f} at step {summary.best_step}"
         )
 
-    def _update(self, description: str, completed: int, facts: str) -> None:
+    def _update(self, trainer: Trainer, facts: str) -> None:
         assert self._bar is not None and self._task is not None
-        self._bar.update(self._task, description=description, completed=completed, facts=facts)
+        description = f"epoch {trainer.progress.epoch + 1}"
+        self._bar.update(self._task, description=description, completed=self._share_done(trainer), facts=facts)
+
+    def _share_done(self, trainer: Trainer) -> float:
+        """Return how much of this run is done, by steps or by minutes, whichever ends first."""
+        total = trainer.config.max_epochs * trainer.steps_per_epoch - self._first_step
+        done = (trainer.progress.step - self._first_step) / max(1, total)
+        if trainer.config.max_minutes is None:
+            return done
+        return max(done, (time.monotonic() - self._began) / (60 * trainer.config.max_minutes))
 
     def _say(self, text: str) -> None:
         if self._quiet:
