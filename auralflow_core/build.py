@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from auralflow_core.model import SeparationModel
     from auralflow_core.trainer.callbacks import Callback
 
-WRAPPERS = {"magnitude": "auralflow_core.model.magnitude:SpectrogramMaskModel"}
+WRAPPERS = {
+    "magnitude": "auralflow_core.model.magnitude:SpectrogramMaskModel",
+    "complex": "auralflow_core.model.complex:ComplexSpectrogramModel",
+    "waveform": "auralflow_core.model.waveform:WaveformModel",
+}
 
 
 def resolve(config: Config, registry: Registry | None = None) -> Config:
@@ -43,20 +47,10 @@ def build_network(config: Config, registry: Registry | None = None) -> nn.Module
     """
     import torch
 
-    from auralflow_core.transforms import STFT
-
     entry = (registry or default_registry()).models.get(config.model.type)
     params = validate(entry.load_params(), config.model.params, prefix="model.params")
-    data = config.dataset
-    known = {
-        "num_fft_bins": data.num_bins,
-        "num_frames": STFT(data.num_fft, data.window_size, data.hop_length).num_frames(data.chunk_frames),
-        "num_channels": data.num_channels,
-        "num_targets": len(data.targets),
-        "sample_rate": data.sample_rate,
-    }
     make = entry.load_network()
-    arguments = {**known, **params.network_arguments()}
+    arguments = {**known_sizes(config), **params.network_arguments()}
     try:
         inspect.signature(make).bind(**arguments)
     except TypeError as error:
@@ -67,6 +61,18 @@ def build_network(config: Config, registry: Registry | None = None) -> nn.Module
         torch.manual_seed(config.training.random_seed)
         network: nn.Module = make(**arguments)
     return network
+
+
+def known_sizes(config: Config) -> dict[str, int]:
+    """Return what every network is told besides its own parameters."""
+    data = config.dataset
+    return {
+        "num_fft_bins": data.num_bins,
+        "num_frames": data.num_frames,
+        "num_channels": data.num_channels,
+        "num_targets": len(data.targets),
+        "sample_rate": data.sample_rate,
+    }
 
 
 def build_criterion(config: Config, registry: Registry | None = None) -> Criterion:

@@ -76,7 +76,11 @@ def _replace_folder(scratch: Path, path: Path) -> None:
         return
     old = _scratch_name(path)
     os.replace(path, old)
-    os.replace(scratch, path)
+    try:
+        os.replace(scratch, path)
+    except OSError:
+        os.replace(old, path)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -64,10 +64,6 @@ class STFT(nn.Module):
         )
         return spectrum.reshape(*leading, *spectrum.shape[-2:])
 
-    def num_frames(self, length: int) -> int:
-        """Return the number of frames of a signal of `length` samples."""
-        return -(-length // self.hop_length) + 1
-
 
 class ISTFT(nn.Module):
     """Inverse of `STFT` with the same sizes; the error of the way there and back is below 1e-5 of full scale."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,30 +10,56 @@ import click
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+    from auralflow_core.config import Config
+
 
 @click.command("show-model")
-@click.argument("type_", metavar="TYPE")
+@click.argument("type_", metavar="[TYPE]", required=False)
+@click.option(
+    "--config", "folder", type=click.Path(path_type=Path), help="Show a model folder's own settings and sizes instead."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def show_model(type_: str, as_json: bool) -> None:
+def show_model(type_: str | None, folder: Path | None, as_json: bool) -> None:
     """Show an architecture's parameters: name, type, default, range and meaning."""
-    from auralflow_core.build import build_network, default_config
+    from auralflow_core.build import build_network, default_config, resolve
     from auralflow_core.cli.output import print_json, print_table
+    from auralflow_core.config import load_config
     from auralflow_core.registry import default_registry
 
-    entry = default_registry().models.get(type_)
+    if (type_ is None) == (folder is None):
+        raise click.UsageError("Give either TYPE or --config FOLDER.")
+    config = resolve(load_config(folder)) if folder else default_config(str(type_), "model")
+    entry = default_registry().models.get(config.model.type)
     rows = [setting_row(name, field) for name, field in entry.load_params().model_fields.items()]
-    network = build_network(default_config(type_, "model"))
-    count = sum(parameter.numel() for parameter in network.parameters())
+    if folder:
+        rows = [(name, kind, str(config.model.params[name]), limits, text) for name, kind, _, limits, text in rows]
+    sizes = size_rows(config)
+    count = sum(parameter.numel() for parameter in build_network(config).parameters())
+    columns = ("setting", "type", "value" if folder else "default", "range", "meaning")
     if as_json:
-        keys = ("name", "type", "default", "range", "meaning")
-        params = [dict(zip(keys, row, strict=True)) for row in rows]
+        params = [dict(zip(columns, row, strict=True)) for row in rows]
         facts = {name: getattr(entry, name) for name in ("plugin", "version", "domain", "summary")}
-        print_json({"type": entry.name, **facts, "parameters": count, "params": params})
+        print_json({"type": entry.name, **facts, "parameters": count, "params": params, "sizes": sizes})
         return
     click.echo(f"{entry.name}: {entry.summary}")
     click.echo(f"plugin {entry.plugin} {entry.version}, domain {entry.domain}")
-    click.echo(f"{count:,} parameters with the default settings")
-    print_table("", ("setting", "type", "default", "range", "meaning"), rows)
+    click.echo(f"{count:,} parameters with {'these' if folder else 'the default'} settings")
+    print_table("", columns, rows)
+    if sizes:
+        print_table("Sizes", ("layer", "size"), sizes)
+
+
+def size_rows(config: Config) -> list[tuple[str, str]]:
+    """Return the sizes level by level, where the architecture's parameters can tell them."""
+    from auralflow_core.build import known_sizes
+    from auralflow_core.config import validate
+    from auralflow_core.registry import default_registry
+
+    schema = default_registry().models.get(config.model.type).load_params()
+    params = validate(schema, config.model.params, prefix="model.params")
+    sizes = known_sizes(config)
+    sizes.pop("sample_rate")
+    return params.size_table(**sizes)
 
 
 def setting_row(name: str, field: FieldInfo) -> tuple[str, str, str, str, str]:

@@ -25,3 +25,9 @@ class ModelParams(BaseModel):
         Override it where the constructor names an argument differently.
         """
         return {name: getattr(self, name) for name in type(self).model_fields}
+
+    def size_table(
+        self, *, num_fft_bins: int, num_frames: int, num_channels: int, num_targets: int
+    ) -> list[tuple[str, str]]:
+        """Return rows of layer and size for `auralflow show-model`; override it where sizes follow from settings."""
+        return []

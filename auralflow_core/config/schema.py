@@ -105,6 +105,11 @@ class DatasetConfig(Group):
         return round(self.sample_length * self.sample_rate)
 
     @property
+    def num_frames(self) -> int:
+        """Number of frames of a chunk's spectrogram."""
+        return -(-self.chunk_frames // self.hop_length) + 1
+
+    @property
     def num_bins(self) -> int:
         """Number of frequency bins of a spectrogram."""
         return self.num_fft // 2 + 1
@@ -129,6 +134,9 @@ class TrainingConfig(Group):
     silent_checkpoint: bool = Field(False, description="suppress the message for each checkpoint")
     alpha_constant: float = Field(0.2, ge=0, le=1, description="weight of the residual's level in component loss")
     beta_constant: float = Field(0.2, ge=0, le=1, description="weight of the residual's shape in component loss")
+    batch_norm_batches: int = Field(
+        4, ge=0, description="batches that statistics of batch normalisation are measured on before validation; 0: none"
+    )
     random_seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, chunks and dropout")
     device: str = Field("auto", description="cpu, cuda, cuda:N, mps, or auto: the first accelerator found")
 

@@ -13,11 +13,13 @@ from types import FrameType
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from auralflow_core.checkpoint import CheckpointStore
 from auralflow_core.data.chunks import Batch, ChunkDataset, chunk_loader
 from auralflow_core.errors import CheckpointError, TrainingError
 from auralflow_core.model import SeparationModel
+from auralflow_core.trainer.batch_norm import measure_statistics
 from auralflow_core.trainer.callbacks import Callback, Epoch, Step
 
 StopReason = Literal["max_epochs", "plateau", "max_minutes", "interrupted"]
@@ -175,6 +177,7 @@ class Trainer:
         """Validate and save; after a complete epoch adapt the learning rate and go on to the next one."""
         progress = self.progress
         lr, train_loss = self._lr(), progress.loss_sum / max(1, progress.chunks)
+        measure_statistics(self.model, self._first_mixtures(progress.epoch))
         valid_loss = self._validate()
         is_best = valid_loss < progress.best_loss
         if is_best:
@@ -187,6 +190,11 @@ class Trainer:
         self._save()
         seconds = time.monotonic() - self._epoch_began
         self.tell("on_epoch", Epoch(epoch, progress.step, train_loss, valid_loss, lr, seconds, is_best))
+
+    def _first_mixtures(self, epoch: int) -> Iterator[Tensor]:
+        """Yield the mixtures of an epoch's first batches."""
+        for batch in range(min(self.config.batch_norm_batches, self.steps_per_epoch)):
+            yield torch.stack([self.train_data[key][0] for key in self._sampler.keys(epoch, batch)])
 
     def _validate(self) -> float:
         """Return the mean validation loss over chunks."""
