@@ -1,6 +1,6 @@
 """Chunks of songs for training and validation, read straight from disk.
 
-A chunk is named by its epoch and its index in that epoch. What it holds depends on these and the seed alone, so any
+A chunk is named by its epoch and its number in that epoch. What it holds depends on these and the seed alone, so any
 worker process makes the same chunk, and a resumed training goes on with the chunk that comes next.
 """
 
@@ -30,7 +30,7 @@ class ChunkKey(NamedTuple):
     """The name of a chunk."""
 
     epoch: int
-    index: int
+    number: int
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class ChunkDataset(Dataset[Batch]):
     def excerpt(self, key: ChunkKey) -> Excerpt:
         """Return the place of a chunk."""
         songs, starts = self._plan(key.epoch)
-        return Excerpt(self.songs[songs[key.index]], int(starts[key.index]))
+        return Excerpt(self.songs[songs[key.number]], int(starts[key.number]))
 
     def _make_plan(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the song and the first sample of every chunk of an epoch."""
@@ -139,7 +139,7 @@ class BatchSampler(Sampler[list[ChunkKey]]):
         """Return the chunks of a batch."""
         begin = batch * self._batch_size
         end = min(begin + self._batch_size, len(self._dataset))
-        return [ChunkKey(epoch, index) for index in range(begin, end)]
+        return [ChunkKey(epoch, number) for number in range(begin, end)]
 
     def __iter__(self) -> Iterator[list[ChunkKey]]:
         for batch in range(self._first, len(self)):
@@ -155,7 +155,7 @@ def chunk_loader(dataset: ChunkDataset, config: TrainingConfig) -> tuple[DataLoa
     sampler = BatchSampler(dataset, config.batch_size)
     loader = DataLoader(
         dataset,
-        batch_sampler=sampler,  # type: ignore[arg-type] - torch's stub wants batches of int
+        batch_sampler=sampler,
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and torch.cuda.is_available(),
         persistent_workers=config.num_workers > 0,
