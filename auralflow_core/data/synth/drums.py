@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from auralflow_core.data.synth.dsp import Rng, Signal, band_noise, clock, levelled, pan, pick, place
+from auralflow_core.data.synth.dsp import Rng, Signal, band_noise, clock, levelled, pick, place, sides
 from auralflow_core.data.synth.plan import Plan, Section
 
-_VARIATIONS = 3
+_VARIATIONS = 2
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ def render_drums(plan: Plan, rng: Rng, frames: int, rate: int) -> Signal:
         if not struck:
             continue
         sounds = [strike() for _ in range(_VARIATIONS)]
-        bus = np.zeros(frames)
+        gains = levels[piece] * sides(side * width * positions[piece])
         for hit in struck:
-            sound = sounds[int(rng.integers(_VARIATIONS))]
-            place(bus, sound * (levels[piece] * hit.velocity**1.5), hit.time, rate)
-        out += pan(bus, side * width * positions[piece])
-    drive = rng.uniform(1.0, 2.2)
+            sound = pick(rng, sounds) * hit.velocity**1.5
+            for channel, gain in zip(out, gains, strict=True):
+                place(channel, gain * sound, hit.time, rate)
+    drive = rng.uniform(0.5, 1.5)
     saturated: Signal = np.tanh(drive * out) / drive
     return saturated
 
@@ -100,7 +100,7 @@ def _build_kit(rng: Rng, rate: int) -> dict[str, Callable[[], Signal]]:
     metal = rng.uniform(290.0, 620.0) * np.sort(rng.uniform(1.0, 4.5, 6))
     hat_low = float(rng.uniform(5000.0, 8000.0))
     hat_decay = float(rng.uniform(0.02, 0.06))
-    ring = float(rng.uniform(0.3, 0.8))
+    ring = float(rng.uniform(0.1, 0.5))
     return {
         "kick": _kick_maker(rng, rate, tuning),
         "snare": _snare_maker(rng, rate, tuning),
@@ -151,20 +151,23 @@ def _snare_maker(rng: Rng, rate: int, tuning: float) -> Callable[[], Signal]:
 
 def _metallic(rng: Rng, rate: int, partials: Signal, low: float, decay: float, stick: float = 0.0) -> Signal:
     """Return a cymbal: noise above `low` Hz with inharmonic partials ringing through it."""
-    time = clock(min(decay * 6.0, 2.5), rate)
+    time = clock(decay * 5.0, rate)
     noise = band_noise(rng, len(time), rate, low, 16000.0)
     octaves = partials * np.ceil(low / partials / 1.5)
     heard = octaves[octaves < 0.45 * rate]
     starts = rng.random(len(heard))
-    ring = sum((np.sin(2 * np.pi * (f * time + at)) for f, at in zip(heard, starts, strict=True)), np.zeros(len(time)))
-    sound = (noise + (0.25 + stick) * levelled(ring)) * np.exp(-time / decay)
+    ring = sum(
+        (np.sin(2 * np.pi * (f * time + at)) for f, at in zip(heard, starts, strict=True)),
+        np.zeros(len(time)),
+    )
+    sound = (noise + (0.15 + stick) * levelled(ring)) * np.exp(-time / decay)
     if stick:
         sound += 1.5 * noise * np.exp(-time / 0.008)
     return _faded(0.4 * sound, rate)
 
 
 def _tom(rng: Rng, rate: int, pitch: float) -> Signal:
-    time = clock(0.6, rate)
+    time = clock(0.55, rate)
     phase = pitch * time + 0.35 * pitch * 0.04 * (1.0 - np.exp(-time / 0.04))
     body = np.sin(2 * np.pi * phase) + 0.3 * np.sin(2 * np.pi * 1.59 * phase) * np.exp(-time / 0.05)
     noise = band_noise(rng, len(time), rate, 300.0, 5000.0) * np.exp(-time / 0.015)

@@ -70,8 +70,8 @@ def write_pad(plan: Plan, rng: Rng) -> list[Note]:
     """Write chords held for whole bars."""
     centre = float(rng.uniform(58, 70))
     return [
-        _note(plan, rng, bar, 0, plan.steps * 1.02, pitch, 0.7 * section.energy, spread=0.0)
-        for section, bar, chord in plan.bars("other")
+        _note(plan, rng, bar, 0, plan.steps * 1.02, pitch, 0.6, spread=0.0)
+        for _, bar, chord in plan.bars("other")
         for pitch in _voice(chord, centre)
     ]
 
@@ -131,7 +131,14 @@ def harmony(notes: list[Note], plan: Plan) -> list[Note]:
 
 
 def _note(
-    plan: Plan, rng: Rng, bar: int, step: float, length: float, pitch: float, velocity: float, spread: float = 0.006
+    plan: Plan,
+    rng: Rng,
+    bar: int,
+    step: float,
+    length: float,
+    pitch: float,
+    velocity: float,
+    spread: float = 0.006,
 ) -> Note:
     start = max(0.0, plan.time(bar, step) + rng.normal() * spread)
     return Note(start, length * plan.step_seconds, pitch, float(min(velocity, 1.0)))

@@ -18,7 +18,6 @@ from auralflow_core.data.synth.dsp import (
     lowpass,
     pan,
     pick,
-    rms,
 )
 from auralflow_core.data.synth.parts import (
     BASS_STYLES,
@@ -42,7 +41,7 @@ def render_bass(plan: Plan, rng: Rng, frames: int, rate: int) -> Signal:
     if kind in ("saw", "square"):
         track = _sweep(track, notes, rng, rate)
     if rng.random() < 0.4:
-        drive = rng.uniform(1.5, 4.0)
+        drive = rng.uniform(0.8, 2.5)
         track = np.tanh(drive * track)
     if rng.random() < 0.25:
         return chorus(track, rng, rate, depth=0.002)
@@ -56,8 +55,7 @@ def render_other(plan: Plan, rng: Rng, frames: int, rate: int) -> Signal:
     if rng.random() < (0.25 if style == "held" else 0.6):
         layers.append(_pad_layer(plan, rng, frames, rate) * decibels(rng.uniform(-9.0, -3.0)))
     layers.append(_riff_layer(plan, rng, frames, rate) * decibels(rng.uniform(-5.0, 1.0)))
-    total: Signal = np.sum(layers, axis=0)
-    return total
+    return sum(layers[1:], layers[0])
 
 
 def _bass_tone(kind: str, rng: Rng, rate: int) -> Tone:
@@ -102,8 +100,8 @@ def _riff_layer(plan: Plan, rng: Rng, frames: int, rate: int) -> Signal:
     if rng.random() < 0.6:
         stereo = echo(stereo, plan.step_seconds * pick(rng, (2, 3)), rng.uniform(0.2, 0.45), rate)
     # A riff sounds in a few bars only: it is as loud there as the chords are, not as loud over the whole song.
-    sounding = np.square(stereo).sum(axis=0) > 1e-8
-    return stereo / max(rms(stereo[:, sounding]), 1e-9) if sounding.any() else stereo
+    sounding = min(1.0, sum(note.length for note in notes) / plan.seconds)
+    return levelled(stereo, np.sqrt(sounding))
 
 
 def _guitar(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signal:
@@ -116,7 +114,7 @@ def _driven_guitar(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signa
     """Play a string an octave lower through a saturating amplifier and the dull response of its cabinet."""
     tone = plucked_tone(rng, rate, 0.8, 6.0, rng.uniform(0.05, 0.2))
     low = [Note(note.start, note.length, note.pitch - 12, note.velocity) for note in notes]
-    track = np.tanh(rng.uniform(3.0, 9.0) * levelled(play(low, tone, frames, rate, release=0.05), 0.3))
+    track = np.tanh(rng.uniform(1.5, 4.5) * levelled(play(low, tone, frames, rate, release=0.05), 0.3))
     _, bins = frame_grid(frames, rate)
     cabinet = lowpass(bins, rng.uniform(2800.0, 4500.0)) ** 2 * (1.0 - lowpass(bins, 90.0, 0.5))
     return chorus(filter_moving(track, cabinet[None], rate), rng, rate, depth=0.006)
@@ -125,8 +123,12 @@ def _driven_guitar(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signa
 def _electric_piano(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signal:
     tone = fm_tone(rng, rate, 1.0, rng.uniform(0.6, 2.2), rng.uniform(0.7, 1.6), rng.uniform(0.03, 0.2))
     track = play(notes, tone, frames, rate, release=0.12)
-    swing = rng.uniform(0.0, 0.35) * np.sin(2 * np.pi * rng.uniform(2.0, 6.0) * np.arange(frames) / rate)
-    return pan(track, rng.uniform(-0.4, 0.4)) * np.stack([1.0 + swing, 1.0 - swing])
+    tremolo = np.sin(2 * np.pi * rng.uniform(2.0, 6.0) * np.arange(frames) / rate)
+    swaying = track * tremolo * rng.uniform(0.0, 0.35)
+    stereo = pan(track, rng.uniform(-0.4, 0.4))
+    stereo[0] += swaying
+    stereo[1] -= swaying
+    return stereo
 
 
 def _bell(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signal:
@@ -144,24 +146,17 @@ def _synth(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signal:
 
 
 def _pad(notes: list[Note], rng: Rng, frames: int, rate: int) -> Signal:
-    """Play slow detuned saws, other ones on each side, through a low pass that sways over several seconds."""
+    """Play slow detuned saws through a low pass that sways over several seconds."""
     times, bins = frame_grid(frames, rate)
     sway = 2.0 ** (rng.uniform(0.2, 1.2) * np.sin(2 * np.pi * (times * rng.uniform(0.05, 0.25) + rng.random())))
     gains = lowpass(bins, rng.uniform(500.0, 1800.0) * sway[:, None], rng.uniform(0.7, 1.6))
+    tone = saw_tone(rng, rate, 3, rng.uniform(0.06, 0.18), 5000.0)
     rise = round(rng.uniform(0.05, 0.3) * rate)
-    sides = []
-    for _ in range(2):
-        tone = _swelling(saw_tone(rng, rate, 2, rng.uniform(0.06, 0.18), 5000.0), rise)
-        sides.append(filter_moving(play(notes, tone, frames, rate, release=0.25), gains, rate))
-    return np.stack(sides)
 
-
-def _swelling(tone: Tone, rise: int) -> Tone:
-    def swollen(pitch: float, seconds: float, velocity: float) -> Signal:
+    def swelling(pitch: float, seconds: float, velocity: float) -> Signal:
         sound = tone(pitch, seconds, velocity)
         sound[:rise] *= np.linspace(0.0, 1.0, rise)[: len(sound)]
         return sound
 
-    return swollen
-
-
+    track = play(notes, swelling, frames, rate, release=0.25)
+    return chorus(filter_moving(track, gains, rate), rng, rate, depth=0.012)
