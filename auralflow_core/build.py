@@ -35,7 +35,9 @@ def resolve(config: Config, registry: Registry | None = None) -> Config:
     """
     entry = (registry or default_registry()).models.get(config.model.type)
     params = validate(entry.load_params(), config.model.params, prefix="model.params")
-    model = config.model.model_copy(update={"params": params.model_dump(mode="json")})
+    # An alias gives way to the type's own name, so that a model goes by one name wherever it is compared.
+    type_ = config.model.type if "@" in config.model.type else entry.name
+    model = config.model.model_copy(update={"type": type_, "params": params.model_dump(mode="json")})
     return config.model_copy(update={"model": model})
 
 

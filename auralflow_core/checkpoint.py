@@ -13,9 +13,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -119,13 +119,17 @@ class CheckpointStore:
             known = ", ".join(str(step) for step in self.steps()) or "none"
             raise CheckpointError(f"{path}: no such file; steps that have a checkpoint: {known}")
         try:
-            if path.suffix == ".safetensors":
-                return dict(load_file(path))
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (SafetensorError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError) as error:
-            raise CheckpointError(
-                f"{path}: damaged or not a checkpoint ({_first_line(error)}); go on from another step or train again"
-            ) from error
+            state = load_file(path) if path.suffix == ".safetensors" else _load_safely(path)
+        # The unpickler stumbles over damage in any way, from IndexError to UnicodeDecodeError.
+        except Exception as error:
+            raise _damaged(path, _first_line(error)) from error
+        if not isinstance(state, dict):
+            raise _damaged(path, f"holds a {type(state).__name__}")
+        return state
+
+    def parts(self, step: int) -> list[str]:
+        """Return the names of the parts that the checkpoint of a step has."""
+        return sorted(path.stem for path in self.path(step).glob("*") if path.suffix in (".safetensors", ".pt"))
 
     def meta(self, step: int) -> dict[str, Any]:
         """Return the facts in `meta.json`.
@@ -135,15 +139,16 @@ class CheckpointStore:
         """
         path = self.path(step) / "meta.json"
         try:
-            meta = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
+            meta = json.loads(path.read_text(encoding="utf-8"))
+            version = int(meta.get("format_version", 0))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: missing or damaged ({error}); go on from another step") from None
-        if meta.get("format_version", 0) > FORMAT_VERSION:
+        if version > FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: has format version {meta['format_version']}, above {FORMAT_VERSION}, the newest this "
-                "auralflow reads; `pip install --upgrade auralflow`"
+                f"{path}: has format version {version}, above {FORMAT_VERSION}, the newest this auralflow reads; "
+                "`pip install --upgrade auralflow`"
             )
-        return meta
+        return dict(meta)
 
 
 def _part_file(name: str) -> str:
@@ -169,6 +174,17 @@ def _separate_tensors(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _write_meta(path: Path, step: int, meta: Mapping[str, Any]) -> None:
     facts = {"format_version": FORMAT_VERSION, "step": step, **meta}
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _load_safely(path: Path) -> Any:
+    with warnings.catch_warnings():
+        # torch warns of pickles that it did not write itself; what it cannot read safely it refuses anyway.
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _damaged(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path}: damaged or not a checkpoint ({reason}); go on from another step or train again")
 
 
 def _first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from auralflow_core.data.song import Song
 from auralflow_core.files import write_text
-from auralflow_core.metrics import bss_eval
+from auralflow_core.metrics import bss_eval, frame_sdr
 from auralflow_core.separate import Separator
 
 Backend = Literal["auralflow", "museval"]
@@ -93,7 +93,7 @@ def score_song(separator: Separator, song: Song, backend: Backend = "auralflow")
         estimates = np.concatenate([estimates, mixture[None] - estimates.sum(axis=0, keepdims=True)])
     frames = _metric_frames(references, estimates, song.sample_rate, backend)
     mixtures = np.broadcast_to(mixture, references.shape)
-    mixture_sdr = _metric_frames(references, mixtures, song.sample_rate, "auralflow")["SDR"]
+    mixture_sdr = frame_sdr(references, mixtures, window=song.sample_rate, hop=song.sample_rate)
     scores = []
     for number, target in enumerate(targets):
         sdr, isr, sir, sar = (_median(frames[metric][number]) for metric in METRICS)

@@ -16,12 +16,14 @@ from typing import Any, Generic, TypeVar
 import importlib_metadata
 import pluggy
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from auralflow_core import hookspecs
 from auralflow_core.config.params import ModelParams
 from auralflow_core.errors import RegistryError, did_you_mean
 
 GROUP = "auralflow"
+PREFIX = "auralflow-"
 DOMAINS = ("magnitude", "complex", "waveform")
 
 Target = str | type | Callable[..., Any]
@@ -64,7 +66,10 @@ class ModelEntry(Entry):
 
     def load_params(self) -> type[ModelParams]:
         """Return the schema of `model.params`."""
-        return _check_params(self.name, load_target(self.params, self))
+        try:
+            return _check_params(self.name, load_target(self.params, self))
+        except TypeError as error:
+            raise RegistryError(f"plugin {self.plugin}: {error}; tell its author") from error
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,16 @@ class PluginSource:
     @property
     def short_name(self) -> str:
         """The distribution's name without the prefix that all share."""
-        return self.name.removeprefix("auralflow-")
+        return self.name.removeprefix(PREFIX)
+
+    @property
+    def spellings(self) -> set[str]:
+        """The names that select this plugin."""
+        distribution = self.name.partition(":")[0]
+        return {
+            canonicalize_name(name)
+            for name in (distribution, distribution.removeprefix(PREFIX), self.name, self.entry_point)
+        }
 
 
 class Registry:
@@ -250,7 +264,9 @@ class Names(Generic[AnyEntry]):
         wanted, _, plugin = name.partition("@")
         found = self._entries.get(wanted) or self._aliases.get(wanted, [])
         if plugin:
-            found = [entry for entry in found if plugin in (entry.plugin, entry.plugin.removeprefix("auralflow-"))]
+            claims = [*self._entries.get(wanted, []), *self._aliases.get(wanted, [])]
+            spelled = canonicalize_name(plugin)
+            found = [entry for entry in claims if spelled in (entry.plugin, entry.plugin.removeprefix(PREFIX))]
         if not found:
             raise RegistryError(self._unknown(name))
         if len(found) > 1:
@@ -279,7 +295,7 @@ def load_target(target: Target, entry: Entry) -> Any:
     module, _, name = target.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RegistryError(
             f"{entry.name}: plugin {entry.plugin} names {target}, which cannot be loaded ({_reason(error)}); "
             f"reinstall it with `pip install --force-reinstall {entry.plugin}` or tell its author"
@@ -326,14 +342,25 @@ def _core_source() -> PluginSource:
 
 
 def _select(sources: list[PluginSource], only: Iterable[str] | None) -> list[PluginSource]:
+    """Return the sources that are named; a name that nothing has becomes a source that fails."""
     if only is None:
         return sources
-    wanted = set(only)
-    return [source for source in sources if wanted & {source.name, source.short_name, source.entry_point}]
+    wanted = {canonicalize_name(name): name for name in only}
+    chosen = [source for source in sources if source.spellings & set(wanted)]
+    known = {name for source in chosen for name in source.spellings}
+    return chosen + [_missing_source(name, sources) for spelled, name in wanted.items() if spelled not in known]
+
+
+def _missing_source(name: str, sources: list[PluginSource]) -> PluginSource:
+    def fail() -> object:
+        near = did_you_mean(name, [source.short_name for source in sources])
+        raise RegistryError(f"no plugin of this name is installed{near}; check AURALFLOW_PLUGINS")
+
+    return PluginSource(name, fail)
 
 
 def _distribution_name(point: Any) -> str:
-    return str(point.dist.name).lower().replace("_", "-") if point.dist else str(point.name)
+    return str(canonicalize_name(point.dist.name)) if point.dist else str(point.name)
 
 
 def _registrar(make: type[Entry], source: PluginSource, found: list[Entry]) -> Register:

@@ -69,7 +69,7 @@ def write_plugin(names: PluginNames, folder: Path) -> None:
     """
     if folder.exists():
         raise ConfigError(f"{folder}: exists already; choose another name or another folder with --save")
-    major, minor = (core_version().split(".") + ["0"])[:2]
+    major, minor = [*core_version().split("."), "0"][:2]
     values = {
         "distribution": names.distribution,
         "package": names.package,

@@ -7,11 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from auralflow_core.config.stft_sizes import check_nola
 from auralflow_core.errors import ConfigError, did_you_mean
 from auralflow_core.torchaudio_cpu import import_torchaudio
-
-# Below this share of its mean, the summed squared window amplifies rounding errors past 1e-5 (NOLA, nearly broken).
-_NOLA_FLOOR = 1e-3
 
 # Of a wide Kaiser window: 105 dB between a tone and what resampling adds to it, at any pair of rates.
 _KAISER_BEST = {
@@ -42,8 +40,8 @@ class STFT(nn.Module):
     def __init__(self, num_fft: int = 1024, window_size: int | None = None, hop_length: int | None = None) -> None:
         super().__init__()
         self.num_fft = num_fft
-        self.window_size = window_size or num_fft
-        self.hop_length = hop_length or self.window_size // 2
+        self.window_size = num_fft if window_size is None else window_size
+        self.hop_length = self.window_size // 2 if hop_length is None else hop_length
         check_nola(self.num_fft, self.window_size, self.hop_length)
         self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
 
@@ -73,8 +71,8 @@ class ISTFT(nn.Module):
     def __init__(self, num_fft: int = 1024, window_size: int | None = None, hop_length: int | None = None) -> None:
         super().__init__()
         self.num_fft = num_fft
-        self.window_size = window_size or num_fft
-        self.hop_length = hop_length or self.window_size // 2
+        self.window_size = num_fft if window_size is None else window_size
+        self.hop_length = self.window_size // 2 if hop_length is None else hop_length
         check_nola(self.num_fft, self.window_size, self.hop_length)
         self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
 
@@ -91,26 +89,6 @@ class ISTFT(nn.Module):
             length=length,
         )
         return audio.reshape(*leading, length)
-
-
-def check_nola(num_fft: int, window_size: int, hop_length: int) -> None:
-    """Refuse sizes from which no signal can be rebuilt.
-
-    Raises:
-        ConfigError: The window is longer than the FFT, or the hop leaves samples with (nearly) no window over them.
-    """
-    if not 2 <= window_size <= num_fft:
-        raise ConfigError(f"window_size {window_size} is not between 2 and num_fft {num_fft}; lower window_size")
-    if hop_length < 1:
-        raise ConfigError(f"hop_length {hop_length} is below 1; half of window_size is usual")
-    squared = torch.hann_window(window_size, dtype=torch.float64).square()
-    rows = -(-window_size // hop_length)
-    envelope = nn.functional.pad(squared, (0, rows * hop_length - window_size)).view(rows, hop_length).sum(0)
-    if envelope.min() < _NOLA_FLOOR * envelope.mean():
-        raise ConfigError(
-            f"hop_length {hop_length} leaves gaps between windows of {window_size} samples, so audio cannot be "
-            f"rebuilt from its spectrogram; use a hop_length of at most {window_size // 2}"
-        )
 
 
 def resample(audio: Tensor, from_rate: int, to_rate: int) -> Tensor:

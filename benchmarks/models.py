@@ -20,9 +20,8 @@ from typing import Any
 import torch
 
 from auralflow_core.build import default_config, load_model, open_dataset
-from auralflow_core.config import Setting
 from auralflow_core.cli.config import change
-from auralflow_core.config import Config, save_config
+from auralflow_core.config import Config, Setting, save_config
 from auralflow_core.evaluate import evaluate, medians
 from auralflow_core.registry import default_registry
 from auralflow_core.separate import Separator

@@ -1,7 +1,7 @@
 """Write the pages that come out of the code: the command line and the settings.
 
-    python docs/generate.py           fail if a page is out of date
-    python docs/generate.py --write   write them
+python docs/generate.py           fail if a page is out of date
+python docs/generate.py --write   write them
 """
 
 from __future__ import annotations

@@ -195,5 +195,7 @@ def test_nobody_asks_for_the_class_of_a_model() -> None:
 
 
 def test_the_rule_itself_finds_what_it_looks_for() -> None:
-    code = "def f():\n    from auralflow_core.cli import main\nif TYPE_CHECKING:\n    import torch\nelse:\n    import os\n"
+    code = (
+        "def f():\n    from auralflow_core.cli import main\nif TYPE_CHECKING:\n    import torch\nelse:\n    import os\n"
+    )
     assert set(imported(ast.parse(code))) == {"auralflow_core.cli", "os"}

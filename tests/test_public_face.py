@@ -48,7 +48,7 @@ def test_spectrogram_net_simple() -> None:
     source_mask = spec_net(mix_spec)
     source_estimate = source_mask * mix_spec
     assert source_estimate.shape == mix_spec.shape
-    assert 0 <= source_mask.min() and source_mask.max() <= 1
+    assert source_mask.min() >= 0 and source_mask.max() <= 1
 
 
 def test_load_and_separate_with_a_trained_model(trained_folder: Path) -> None:

@@ -5,6 +5,7 @@ from auralflow.models import SpectrogramMaskModel, SpectrogramNetSimple, load
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,17 @@ __all__ = ["SeparationModel", "SpectrogramMaskModel", "load"]
 
 # The project's own architectures, so that importing one that is missing says what to install.
 _PACKAGES = {
+    "AdaptiveUNet": "auralflow-adaptive-unet",
+    "SpectrogramNetLSTM": "auralflow-lstm",
     "SpectrogramNetSimple": "auralflow-simplenet",
+    "SpectrogramNetVAE": "auralflow-vae",
+    "UNet": "auralflow-adaptive-unet",
+    "UNetAudio": "auralflow-audio-unet",
+    "UNetRecurrentAudio": "auralflow-audio-unet",
+    "UNetRecurrentSpec": "auralflow-lstm",
+    "UNetSpec": "auralflow-simplenet",
+    "UNetVAEAudio": "auralflow-audio-unet",
+    "UNetVAESpec": "auralflow-vae",
 }
 
 
@@ -43,6 +54,8 @@ def __getattr__(name: str) -> Any:
     from auralflow_core.errors import RegistryError
     from auralflow_core.registry import default_registry
 
+    if name == "build":
+        return importlib.import_module("auralflow.models.build")
     # Types begin with a capital; the import machinery asks for submodules and dunder names here too.
     if not name[:1].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

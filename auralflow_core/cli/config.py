@@ -47,7 +47,8 @@ def config(
     Settings are written by name (--lr 1e-4) or path (--training.lr 1e-4), with _ or -. A change that is not
     valid leaves the file as it was.
     """
-    from auralflow_core.config import config_path
+    from auralflow_core.config import config_path, read_mapping
+    from auralflow_core.config.settings import grouped
     from auralflow_core.errors import ConfigError
 
     positional, settings = split_settings(arguments, 2)
@@ -64,33 +65,52 @@ def config(
             f"{folder}: no such model folder; make it with `auralflow config {name} TYPE` (`auralflow list-models` "
             "shows the types), or check the path"
         )
-    before = _start(folder, type_, source) if is_new else _read(folder)
-    after = change(before, settings)
-    path = folder / f"config.{format_ or 'json'}" if is_new else config_path(folder)
-    _write(after, path.with_suffix(f".{format_}") if format_ else path)
-    click.echo(f"{'Created' if is_new else 'Changed'} {path}")
+    path = folder / "config.json" if is_new else config_path(folder)
+    before = _start(folder, type_, source) if is_new else grouped(read_mapping(path))
+    after = change(before, settings, source=source if is_new else path)
+    path = path.with_suffix(f".{format_}") if format_ else path
+    if is_new or settings or format_:
+        _write(after, path)
+        click.echo(f"{'Created' if is_new else 'Changed'} {path}")
     if display:
         show(after, None if is_new else before)
 
 
-def change(data: Mapping[str, Any], settings: list[Setting]) -> Config:
+def change(data: Mapping[str, Any], settings: list[Setting], *, source: Path | None = None) -> Config:
     """Return the valid configuration that the settings make of the data.
 
     A change of `model.type` comes first: parameters that the new architecture does not have give way to its own.
 
+    Args:
+        data: The configuration as grouped mappings.
+        settings: The changes.
+        source: The file that the data was read from, named where the data itself is at fault.
+
     Raises:
         ConfigError: A setting is unknown or out of range.
     """
+    from auralflow_core.errors import AuralflowError, ConfigError
+
+    try:
+        return _changed(data, settings)
+    except ConfigError as error:
+        try:
+            _changed(data, [])
+        except AuralflowError as fault:
+            raise type(fault)(f"{source}: {fault}" if source else str(fault)) from None
+        raise error
+
+
+def _changed(data: Mapping[str, Any], settings: list[Setting]) -> Config:
     from auralflow_core.build import check_names, resolve
-    from auralflow_core.config import Config, apply_settings, validate
+    from auralflow_core.config import Config, ModelConfig, apply_settings, validate
     from auralflow_core.registry import default_registry
 
     type_names = ("model_type", "model.type", "base", "base_model")
-    is_type = [setting.name.replace("-", "_") in type_names for setting in settings]
-    types = [setting for setting, found in zip(settings, is_type, strict=True) if found]
-    others = [setting for setting, found in zip(settings, is_type, strict=True) if not found]
+    types = [setting for setting in settings if setting.name.replace("-", "_") in type_names]
+    others = [setting for setting in settings if setting not in types]
     data = apply_settings(data, types, None)
-    model = validate(Config, data).model
+    model = validate(ModelConfig, data.get("model", {}), prefix="model")
     params = default_registry().models.get(model.type).load_params()
     if types:
         kept = {name: value for name, value in model.params.items() if name in params.model_fields}
@@ -127,12 +147,6 @@ def _exists(folder: Path) -> bool:
     from auralflow_core.config.files import CONFIG_NAMES
 
     return any((folder / name).exists() for name in CONFIG_NAMES)
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    from auralflow_core.config import load_config
-
-    return load_config(folder).model_dump(mode="json")
 
 
 def _start(folder: Path, type_: str | None, source: Path | None) -> dict[str, Any]:

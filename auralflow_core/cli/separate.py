@@ -32,8 +32,21 @@ if TYPE_CHECKING:
 )
 @click.option("--segment", type=float, help="Seconds separated at once (default: separation.segment).")
 @click.option("--overlap", type=float, help="Share of a segment that overlaps the next (default: separation.overlap).")
-@click.option("--format", "format_", type=click.Choice(["wav", "flac"]), default="wav", show_default=True)
-@click.option("--bit-depth", type=click.Choice(["16", "24", "32f"]), default="16", show_default=True)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["wav", "flac"]),
+    default="wav",
+    show_default=True,
+    help="Format of the stems.",
+)
+@click.option(
+    "--bit-depth",
+    type=click.Choice(["16", "24", "32f"]),
+    default="16",
+    show_default=True,
+    help="Bits of a sample; 32f: floating point, nothing is clipped.",
+)
 @click.option("--step", type=int, help="Step of the checkpoint (default: the best one).")
 @click.option("--device", help="cpu, cuda, cuda:N, mps or auto (default: training.device).")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -63,7 +76,7 @@ def separate(
     from auralflow_core.build import load_model
     from auralflow_core.cli.output import print_json
     from auralflow_core.errors import AudioError
-    from auralflow_core.separate import Options, Separator, plan_outputs
+    from auralflow_core.separate import Options, Separator, plan_outputs, wanted_stems
 
     songs = list(find_audio(inputs))
     if not songs:
@@ -71,6 +84,7 @@ def separate(
     separator = Separator(load_model(model, step=step, device=device), segment=segment, overlap=overlap)
     names = tuple(name.strip() for name in stems.split(",")) if stems else ()
     options = Options(names, residual, duration, format_, bit_depth)
+    wanted_stems(separator.model.targets, options)
     outputs = plan_outputs(songs, save, inputs)
     reports, failures = run_separation(separator, outputs, options, quiet=quiet or as_json)
     if as_json:

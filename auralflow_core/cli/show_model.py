@@ -37,7 +37,8 @@ def show_model(type_: str | None, folder: Path | None, as_json: bool) -> None:
     count = sum(parameter.numel() for parameter in build_network(config).parameters())
     columns = ("setting", "type", "value" if folder else "default", "range", "meaning")
     if as_json:
-        params = [dict(zip(columns, row, strict=True)) for row in rows]
+        values = config.model.params
+        params = [{**dict(zip(columns, row, strict=True)), columns[2]: values[row[0]]} for row in rows]
         facts = {name: getattr(entry, name) for name in ("plugin", "version", "domain", "summary")}
         print_json({"type": entry.name, **facts, "parameters": count, "params": params, "sizes": sizes})
         return

@@ -11,7 +11,7 @@ import click
 from auralflow_core.cli.arguments import SETTINGS_CONTEXT, split_settings
 
 if TYPE_CHECKING:
-    from auralflow_core.config import Config, Setting
+    from auralflow_core.config import Config
     from auralflow_core.trainer import Summary, Trainer
 
 
@@ -29,13 +29,16 @@ def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as
 
     Settings given here are written to the model's configuration. The first Ctrl-C saves and stops.
     """
+    from auralflow_core.cli.config import change
     from auralflow_core.cli.output import print_json
+    from auralflow_core.config import config_path, read_mapping
+    from auralflow_core.config.settings import grouped
 
     positional, settings = split_settings(arguments, 2)
     if len(positional) < 2:
         raise click.UsageError(f"Missing argument {'DATA' if positional else 'MODEL'}.")
     folder, data = Path(positional[0]), Path(positional[1])
-    config = configure(folder, settings)
+    config = change(grouped(read_mapping(config_path(folder))), settings, source=config_path(folder))
     summary = run_training(config, folder, data, resume=resume, force=force, quiet=quiet or as_json)
     if as_json:
         print_json({"model": str(folder), **vars(summary)})
@@ -44,23 +47,16 @@ def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as
         sys.exit(130)
 
 
-def configure(folder: Path, settings: list[Setting]) -> Config:
-    """Return the model's configuration; settings given with the command are written to it."""
-    from auralflow_core.cli.config import change
-    from auralflow_core.config import config_path, load_config, save_config
-
-    config = change(load_config(folder).model_dump(mode="json"), settings)
-    if settings:
-        save_config(config, config_path(folder))
-    return config
-
-
 def run_training(config: Config, folder: Path, data: Path, *, resume: bool, force: bool, quiet: bool) -> Summary:
-    """Train and tell what goes on; return what was done."""
+    """Train and tell what goes on; return what was done.
+
+    The configuration is written to the folder when nothing stands in the way of training any more.
+    """
     import shutil
 
     from auralflow_core.checkpoint import CheckpointStore
     from auralflow_core.cli.training_progress import TrainingProgress
+    from auralflow_core.config import config_path, save_config
     from auralflow_core.errors import CheckpointError
     from auralflow_core.layout import ModelFolder
     from auralflow_core.training import prepare_training
@@ -78,5 +74,6 @@ def run_training(config: Config, folder: Path, data: Path, *, resume: bool, forc
         shutil.rmtree(store.folder)
     if resume:
         trainer.resume()
+    save_config(config, config_path(folder))
     with progress:
         return trainer.fit()

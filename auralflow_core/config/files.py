@@ -68,6 +68,8 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as text ({error})") from error
     data = _parse_yaml(text, path) if path.suffix in (".yaml", ".yml") else _parse_json(text, path)
+    if data is None:
+        raise ConfigError(f"{path}: is empty; write settings into it, or make it anew with `auralflow config --force`")
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}: holds a {type(data).__name__} where a mapping of settings is expected")
     return dict(data)
@@ -91,5 +93,11 @@ def _parse_yaml(text: str, path: Path) -> Any:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{path}: syntax error{place}: {error.problem}; mend it in a text editor") from None
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        place = f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
+        raise ConfigError(
+            f"{path}: syntax error at {place}: character {error.character:#x} is not allowed; mend it in a text editor"
+        ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: {error}; mend it in a text editor") from None
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}; mend it in a text editor") from None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,9 @@ class ModelParams(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+    synonyms: ClassVar[Mapping[str, str]] = {}
+    """Other names that the command line takes, each with its path or paths: `{"leak": "encoder.leak"}`."""
 
     def network_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that the network's constructor gets.

@@ -15,6 +15,9 @@ from pydantic import (
     model_validator,
 )
 
+from auralflow_core.config.stft_sizes import check_nola
+from auralflow_core.errors import ConfigError
+
 
 def _whole_number(value: Any) -> Any:
     """Accept a count written as `1e5`, in a file or on the command line."""
@@ -61,9 +64,9 @@ class DatasetConfig(Group):
         100_000, description="max number of chunks an epoch; fewer if the songs hold fewer without overlap"
     )
     num_channels: int = Field(1, ge=1, le=2, description="1 for mono, 2 for stereo")
-    sample_length: float = Field(3, gt=0, description="length of a chunk in seconds")
+    sample_length: float = Field(3, gt=0, le=3600, description="length of a chunk in seconds")
     sample_rate: int = Field(44100, ge=1000, le=768_000, description="sample rate in Hz")
-    num_fft: int = Field(1024, ge=2, description="FFT length in samples; num_fft // 2 + 1 frequency bins")
+    num_fft: int = Field(1024, ge=2, le=1 << 18, description="FFT length in samples; num_fft // 2 + 1 frequency bins")
     window_size: int = Field(1024, ge=2, description="STFT window length in samples, at most num_fft")
     hop_length: int = Field(512, ge=1, description="STFT hop in samples, at most window_size")
     validation_split: float = Field(
@@ -79,19 +82,16 @@ class DatasetConfig(Group):
         for name in targets:
             if not name or targets.count(name) > 1:
                 raise ValueError(f"{name!r} is empty or named twice; name each target once")
+            if name.startswith(".") or "/" in name or "\\" in name:
+                raise ValueError(f"{name!r} cannot be the name of a file; use letters, digits, spaces and dashes")
         return targets
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DatasetConfig:
-        if self.window_size > self.num_fft:
-            raise ValueError(
-                f"window_size {self.window_size} is above num_fft {self.num_fft}; lower it or raise num_fft"
-            )
-        if self.hop_length > self.window_size:
-            raise ValueError(
-                f"hop_length {self.hop_length} is above window_size {self.window_size}; samples between the windows "
-                "would be lost; use at most half of window_size"
-            )
+        try:
+            check_nola(self.num_fft, self.window_size, self.hop_length)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         if self.chunk_frames < self.window_size:
             raise ValueError(
                 f"sample_length {self.sample_length:g} s is {self.chunk_frames} samples, below window_size "
@@ -119,10 +119,12 @@ class TrainingConfig(Group):
     """How a model is trained."""
 
     max_epochs: Count = Field(100, description="max number of epochs to train for")
-    max_minutes: float | None = Field(None, gt=0, description="max minutes that one run trains for (null: no limit)")
+    max_minutes: float | None = Field(
+        None, gt=0, le=1e6, description="max minutes that one run trains for (null: no limit)"
+    )
     batch_size: Count = Field(8, description="chunks in a batch")
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
-    stop_patience: Count = Field(10, description="epochs without improvement before the learning rate is reduced")
+    stop_patience: Count = Field(4, description="epochs without improvement before the learning rate is reduced")
     max_lr_steps: int = Field(3, ge=0, description="reductions of the learning rate before stopping early")
     criterion: str = Field("l1", description="loss function")
     num_workers: int = Field(0, ge=0, description="worker processes for loading data; 0 loads in the main process")
@@ -138,7 +140,11 @@ class TrainingConfig(Group):
         4, ge=0, description="batches that statistics of batch normalisation are measured on before validation; 0: none"
     )
     random_seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, chunks and dropout")
-    device: str = Field("auto", description="cpu, cuda, cuda:N, mps, or auto: the first accelerator found")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="cpu, cuda, cuda:N, mps, or auto: the first accelerator found",
+    )
 
     @model_validator(mode="after")
     def _component_weights(self) -> TrainingConfig:
@@ -153,7 +159,7 @@ class TrainingConfig(Group):
 class SeparationConfig(Group):
     """How a song is cut while it is separated."""
 
-    segment: float = Field(10, gt=0, description="length in seconds of what is separated at once")
+    segment: float = Field(10, gt=0, le=3600, description="length in seconds of what is separated at once")
     overlap: float = Field(0.25, ge=0, le=0.5, description="share of a segment that overlaps the next one")
 
 
@@ -164,7 +170,7 @@ class VisualsConfig(Group):
     save_images: bool = Field(True, description="write spectrograms and waveforms of validation songs to `images/`")
     save_audio: bool = Field(True, description="write separated snippets of validation songs to `audio/`")
     num_snippets: Count = Field(2, description="number of validation songs shown")
-    snippet_length: float = Field(6, gt=0, description="length of a snippet in seconds")
+    snippet_length: float = Field(6, gt=0, le=600, description="length of a snippet in seconds")
     every_n_epochs: Count = Field(5, description="epochs between two rounds of snippets; the last epoch has one too")
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from auralflow_core.config.params import ModelParams
-from auralflow_core.config.schema import Config
+from auralflow_core.config.schema import Config, ModelConfig
 from auralflow_core.config.yaml import parse_yaml
 from auralflow_core.errors import ConfigError, did_you_mean
 
@@ -58,8 +58,13 @@ def setting_paths(params: type[ModelParams] | None) -> dict[str, list[str]]:
         schema = typing.cast(type[BaseModel], Config.model_fields[group].annotation)
         for name in schema.model_fields:
             names.setdefault(name, []).append(f"{group}.{name}")
-    for name in params.model_fields if params else ():
-        names.setdefault(name, []).append(f"model.params.{name}")
+    if params:
+        for name, field in params.model_fields.items():
+            names.setdefault(name, []).append(f"model.params.{name}")
+            for inner in _inner_fields(field):
+                names.setdefault(f"{name}.{inner}", []).append(f"model.params.{name}.{inner}")
+        for name, paths in params.synonyms.items():
+            names.setdefault(name, [f"model.params.{path}" for path in paths.split()])
     return names
 
 
@@ -87,29 +92,49 @@ def apply_settings(
         inner = changed
         for group in groups:
             inner = inner.setdefault(group, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(
+                    f"{setting.name}: {group} is no group of settings here, but {inner!r}; change it as a whole"
+                )
         inner[last] = _read_value(setting, path, params)
     return changed
 
 
-def grouped(data: Mapping[str, Any]) -> dict[str, Any]:
+def grouped(data: Mapping[Any, Any]) -> dict[str, Any]:
     """Sort a flat mapping (`{"lr": 0.001, "batch-size": 8}`) into groups; leave a grouped one as it is.
 
-    Names that no group knows are taken for parameters of the architecture, whose schema judges them.
+    In the group `model`, parameters may stand beside `type` and `name`. Names that no group knows are taken for
+    parameters of the architecture, whose schema judges them.
     """
-    if any(isinstance(data.get(group), Mapping) for group in GROUPS):
-        return dict(data)
-    names = setting_paths(None)
+    is_grouped = any(isinstance(data.get(group), Mapping) for group in GROUPS if group != "model")
     result: dict[str, Any] = {}
     for key, value in data.items():
-        name = key.replace("-", "_")
-        name = name if name in names else OLDER_NAMES.get(name, name)
-        path = names[name][0] if name in names else f"model.params.{name}"
-        *groups, last = path.split(".")
-        inner = result
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = value
+        if key == "model" and isinstance(value, Mapping):
+            for name, inner in value.items():
+                _place(result, name, inner, direct="model" if name in ModelConfig.model_fields else None)
+        elif key in GROUPS or is_grouped:
+            if value is not None:
+                result[str(key)] = value
+        else:
+            _place(result, key, value)
     return result
+
+
+def _place(result: dict[str, Any], key: Any, value: Any, direct: str | None = None) -> None:
+    """Put a value where its name belongs."""
+    if not isinstance(key, str):
+        raise ConfigError(f"{key}: a {type(key).__name__} is no name of a setting; put it into quotes or remove it")
+    name = key.replace("-", "_")
+    names = setting_paths(None)
+    if not direct and name not in names:
+        name = OLDER_NAMES.get(name, name)
+    path = f"{direct}.{name}" if direct else names.get(name, [f"model.params.{name}"])[0]
+    *groups, last = path.split(".")
+    for group in groups:
+        result = result.setdefault(group, {})
+    if last == "params" and isinstance(value, Mapping):
+        value = {**value, **result.get("params", {})}
+    result[last] = value
 
 
 def validate(schema: type[Schema], data: Any, *, source: object = None, prefix: str = "") -> Schema:
@@ -147,13 +172,14 @@ def _read_value(setting: Setting, path: str, params: type[ModelParams] | None) -
         if field.annotation is bool:
             return True
         raise ConfigError(f"{setting.name}: has no value; write --{setting.name} VALUE")
-    if _fits(setting.value, field):
+    if not setting.value.lstrip().startswith(("[", "{")) and _fits(setting.value, field):
         return setting.value
     try:
         value = parse_yaml(setting.value)
     except yaml.YAMLError:
         return setting.value
-    return value if _fits(value, field) else setting.value
+    # A list or mapping with a wrong part is kept, so that the message can name the part.
+    return value if isinstance(value, (list, dict)) or _fits(value, field) else setting.value
 
 
 def _field(path: str, params: type[ModelParams] | None) -> FieldInfo:
@@ -161,6 +187,9 @@ def _field(path: str, params: type[ModelParams] | None) -> FieldInfo:
     if groups == ["model", "params"]:
         assert params is not None
         return params.model_fields[last]
+    if groups[:2] == ["model", "params"]:
+        assert params is not None
+        return _inner_fields(params.model_fields[groups[2]])[last]
     group = typing.cast(type[BaseModel], Config.model_fields[groups[0]].annotation)
     return group.model_fields[last]
 
@@ -176,7 +205,9 @@ def _fits(value: Any, field: FieldInfo) -> bool:
 
 def _describe(detail: dict[str, Any], schema: type[BaseModel], prefix: str) -> str:
     location = [str(part) for part in detail["loc"]]
-    path = ".".join([prefix, *location] if prefix else location)
+    path = prefix
+    for part in detail["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
     kind, value = detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return f"{path}: unknown setting{did_you_mean(location[-1], _fields_at(schema, location[:-1]))}"
@@ -194,8 +225,18 @@ def _describe(detail: dict[str, Any], schema: type[BaseModel], prefix: str) -> s
 
 def _fields_at(schema: type[BaseModel], location: list[str]) -> Iterable[str]:
     for part in location:
-        inner = schema.model_fields[part].annotation if part in schema.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = _schemas_in(schema.model_fields[part]) if part in schema.model_fields else []
+        if not inner:
             return ()
-        schema = inner
+        schema = inner[0]
     return schema.model_fields
+
+
+def _schemas_in(field: FieldInfo) -> list[type[BaseModel]]:
+    """Return the schemas among the types that a field allows."""
+    choices = [field.annotation, *typing.get_args(field.annotation)]
+    return [choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)]
+
+
+def _inner_fields(field: FieldInfo) -> dict[str, FieldInfo]:
+    return {name: inner for schema in _schemas_in(field) for name, inner in schema.model_fields.items()}

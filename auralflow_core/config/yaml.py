@@ -36,4 +36,6 @@ def parse_yaml(text: str) -> Any:
 
 def dump_yaml(data: Any) -> str:
     """Write a YAML document, keys in the order given."""
-    return str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    text = str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    # PyYAML writes some rare characters (U+0085, for one) in a way that it reads as others; escapes are always exact.
+    return text if parse_yaml(text) == data else str(yaml.safe_dump(data, sort_keys=False))

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from auralflow_core.audio import match_channels
 from auralflow_core.config import DatasetConfig, TrainingConfig
 from auralflow_core.data.song import Song
+from auralflow_core.errors import DataError
 from auralflow_core.transforms import resample
 
 Batch = tuple[Tensor, Tensor]
@@ -55,11 +56,19 @@ class ChunkDataset(Dataset[Batch]):
         config: The settings of the group `dataset`.
         seed: Seed of the order and the places.
         shuffle: Whether epochs differ.
+
+    Raises:
+        DataError: A song lacks a target or has channels that cannot be converted.
     """
 
     def __init__(self, songs: list[Song], config: DatasetConfig, *, seed: int = 0, shuffle: bool = True) -> None:
         for song in songs:
             song.require(config.targets)
+            if song.channels not in (1, config.num_channels) and config.num_channels != 1:
+                raise DataError(
+                    f"song {song.name!r} has {song.channels} channels, which cannot become {config.num_channels}; mix it "
+                    "down to stereo, or train with --num_channels 1, the mean of all"
+                )
         self.songs = songs
         self.config = config
         self._seed = seed
@@ -156,6 +165,9 @@ def chunk_loader(dataset: ChunkDataset, config: TrainingConfig) -> tuple[DataLoa
     loader = DataLoader(
         dataset,
         batch_sampler=sampler,
+        # A generator of its own: each iteration draws a number from it, which would otherwise move torch's global
+        # random state, and with it every dropout after a resume.
+        generator=torch.Generator(),
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and torch.cuda.is_available(),
         persistent_workers=config.num_workers > 0,

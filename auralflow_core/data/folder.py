@@ -60,8 +60,11 @@ class FolderDataset:
         """
         if split == "test" or self._folders["valid"] is not None:
             return self._read(split, self._song_folders(split))
+        folders = self._song_folders("train")
+        if not folders:
+            return self._read(split, folders)
         training, validation = divide(
-            self._song_folders("train"),
+            folders,
             self._config.validation_split,
             self._validation_songs,
             key=lambda path: path.name,
@@ -76,7 +79,7 @@ class FolderDataset:
 
     def _read(self, split: Split, folders: list[Path]) -> list[Song]:
         if not folders:
-            raise DataError(f"{self.root}: has no songs to {_PURPOSE[split]}; add a folder a song to {split}/")
+            raise DataError(f"{self.root}: {split}/ is empty, no songs to {_PURPOSE[split]}; add a folder a song to it")
         return [_read_song(folder) for folder in folders]
 
 
@@ -104,6 +107,10 @@ def _read_song(folder: Path) -> Song:
     mixture = None
     for path in _stem_files(folder):
         if path.stem.lower() in MIXTURE_NAMES:
+            if mixture is not None:
+                raise DataError(
+                    f"song {folder.name!r}: the mixture is there twice, {mixture.name} and {path.name}; remove one"
+                )
             mixture = path
         elif path.stem in stems:
             raise DataError(

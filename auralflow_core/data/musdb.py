@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,7 +67,12 @@ class MusdbDataset:
 
     def _tracks(self, subset: str) -> list[Any]:
         musdb = _import_musdb()
+        for path in sorted((self.root / subset).glob("*.stem.mp4")):
+            _check_streams(path)
         return list(musdb.DB(root=str(self.root), subsets=subset).tracks)
+
+
+NUM_STREAMS = 5  # mixture, drums, bass, other, vocals
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,16 @@ class StemSource:
         )
         audio = np.atleast_2d(audio.T)[:, :frames]
         return np.pad(audio, ((0, 0), (0, frames - audio.shape[1])))
+
+
+def _check_streams(path: Path) -> None:
+    """Refuse a file that has not the five streams of MUSDB18: the musdb package would end in a traceback."""
+    command = ["ffprobe", "-v", "error", "-select_streams", "a", "-show_entries", "stream=index", "-of", "csv=p=0"]
+    result = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
+    count = len(result.stdout.split())
+    if result.returncode or count != NUM_STREAMS:
+        reason = result.stderr.strip().splitlines()[-1:] or [f"has {count} audio streams and not {NUM_STREAMS}"]
+        raise DataError(f"{path}: is no stem file of MUSDB18 ({reason[0]}); download it again or remove it")
 
 
 def _stem_song(track: Any) -> Song:

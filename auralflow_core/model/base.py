@@ -103,15 +103,13 @@ class SeparationModel(ABC):
 
         Targets are `(batch, target, channel, time)`; a single target may come without its axis.
         """
+        if not 1 <= len(data) <= 2:
+            raise AuralflowError(f"set_data: got {len(data)} tensors; pass the mixture and, for a loss, the targets")
         mixture, *targets = (tensor.to(self.device, non_blocking=True) for tensor in data)
         target = targets[0] if targets else None
         if target is not None and target.dim() == 3:
             target = target.unsqueeze(1)
-        if target is not None and target.shape[1] != len(self.targets):
-            raise AuralflowError(
-                f"set_data: got {target.shape[1]} targets of shape {tuple(target.shape)}, but the model has "
-                f"{len(self.targets)} ({', '.join(self.targets)}); pass (batch, target, channel, time)"
-            )
+        self._check_shapes(mixture, target)
         self._mixture, self._target = mixture, target
         self.prediction = self.loss = None
 
@@ -136,7 +134,7 @@ class SeparationModel(ABC):
             The estimates with a target axis before the channels, on the audio's device: `(target, channel, time)` or
             `(batch, target, channel, time)`; for `(time)` it is `(target, time)`.
         """
-        if not 1 <= audio.dim() <= 3 or audio.shape[-1] == 0:
+        if not 1 <= audio.dim() <= 3 or audio.numel() == 0:
             raise AuralflowError(
                 f"separate: audio of shape {tuple(audio.shape)}; pass (time), (channel, time) or "
                 "(batch, channel, time) with at least one sample"
@@ -145,7 +143,7 @@ class SeparationModel(ABC):
         was_training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 estimates = self._separate_groups(batched)
         finally:
             self.network.train(was_training)
@@ -227,9 +225,15 @@ class SeparationModel(ABC):
         return self._store().save(global_step, self._meta(), {**parts, **others})
 
     def load(self, global_step: int) -> None:
-        """Load everything that a checkpoint holds of the model, the optimizer, the scheduler and the scaler."""
+        """Load everything that a checkpoint holds of the model, the optimizer, the scheduler and the scaler.
+
+        Raises:
+            CheckpointError: The checkpoint is missing, damaged, or belongs to another architecture.
+        """
+        held = self._store().parts(global_step) or CHECKPOINT_PARTS
         for name in CHECKPOINT_PARTS:
-            self._load_part(global_step, name)
+            if name in held:
+                self._load_part(global_step, name)
 
     def save_model(self, global_step: int) -> None:
         """Save the network's weights."""
@@ -275,6 +279,21 @@ class SeparationModel(ABC):
     def own_terms(self) -> dict[str, Tensor]:
         """Return the loss terms that the network left in `loss_terms` during its last training pass."""
         return dict(getattr(self.network, "loss_terms", {})) if self.training else {}
+
+    def _check_shapes(self, mixture: Tensor, target: Tensor | None) -> None:
+        channels = self.config.dataset.num_channels
+        if mixture.dim() != 3 or mixture.shape[1] != channels:
+            raise AuralflowError(
+                f"set_data: the mixture has shape {tuple(mixture.shape)}; pass (batch, {channels}, time), as "
+                "dataset.num_channels says"
+            )
+        batch, _, time = mixture.shape
+        wanted = (batch, len(self.targets), channels, time)
+        if target is not None and target.shape != wanted:
+            raise AuralflowError(
+                f"set_data: the targets have shape {tuple(target.shape)} and not {wanted}, which is (batch, target, "
+                f"channel, time) for {', '.join(self.targets)}"
+            )
 
     def _separate_groups(self, audio: Tensor) -> Tensor:
         """Map `(batch, channel, time)` of any channel count to `(batch, target, channel, time)`."""
@@ -324,25 +343,45 @@ class SeparationModel(ABC):
         store = self._store()
         state = store.load(step, name)
         if name == "model":
-            self._check_origin(store.path(step), store.meta(step))
+            self._check_origin(store.path(step), store.meta(step), state)
         try:
             self._part(name).load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{store.path(step)}: {name} state does not fit {self.config.model.type} as configured "
-                f"({' '.join(str(error).split())[:300]}); restore the settings it was trained with (its meta.json "
-                "holds them), or train a new model"
+                f"({' '.join(str(error).split())[:200]}); go on from another step, or train a new model"
             ) from error
 
-    def _check_origin(self, path: Path, meta: Mapping[str, Any]) -> None:
-        trained, wanted = meta.get("model_type"), self.config.model.type
-        if trained is not None and trained != wanted:
+    def _check_origin(self, path: Path, meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+        """Refuse a checkpoint that was trained with another architecture, or with other sizes of it."""
+        model = self.config.model
+        trained = meta.get("model_type", model.type)
+        if trained != model.type:
             raise CheckpointError(
-                f"{path}: was trained as {trained}, but config.json says {wanted}; set model.type back to {trained}, "
-                "or train a new model under another name"
+                f"{path}: was trained as {trained}, but config.json says {model.type}; set model.type back to "
+                f"{trained}, or train a new model under another name"
             )
+        if _shapes(state) == _shapes(self.network.state_dict()):
+            return
+        changes = [
+            f"{name} was {meta['params'][name]!r} and is {value!r}"
+            for name, value in model.params.items()
+            if name in meta.get("params", {}) and meta["params"][name] != value
+        ]
+        dataset = meta.get("config", {}).get("dataset", {})
+        for name, value in self.config.dataset.model_dump(mode="json").items():
+            if name in ("num_fft", "num_channels", "targets") and dataset.get(name, value) != value:
+                changes.append(f"{name} was {dataset[name]!r} and is {value!r}")
+        raise CheckpointError(
+            f"{path}: its weights do not fit the settings ({'; '.join(changes) or 'another version of the plugin?'}); "
+            "set them back, or train a new model under another name"
+        )
 
     def _meta(self) -> dict[str, Any]:
         model = self.config.model
         facts = {"model_type": model.type, **self.origin, "params": model.params}
         return {**facts, "config": self.config.model_dump(mode="json"), "data": self.data_facts}
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}

@@ -2,47 +2,59 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+# A loss counts as better when it is lower by this share of the best one's size.
+_THRESHOLD = 1e-4
 
 
 class PlateauSchedule:
     """Halve the learning rate after `patience` epochs without improvement; stop at the plateau after the last.
 
+    torch's `ReduceLROnPlateau` tells neither that it reduced nor that it would have to again, and its relative
+    threshold turns round for losses below zero, such as that of SI-SDR.
+
     Args:
         optimizer: Its learning rates are changed.
-        patience: Epochs without a lower loss (by 0.01 % at least) before a reduction.
+        patience: Epochs without a lower loss before a reduction.
         max_reductions: Reductions before training is to stop.
         factor: What a reduction multiplies the rates with.
     """
 
     def __init__(self, optimizer: Optimizer, *, patience: int, max_reductions: int, factor: float = 0.5) -> None:
-        # torch counts the epochs that it tolerates, one less than those it waits for.
-        self._plateau = ReduceLROnPlateau(optimizer, factor=factor, patience=patience - 1, threshold=1e-4, eps=0.0)
+        self._optimizer = optimizer
+        self._patience = patience
         self._max_reductions = max_reductions
+        self._factor = factor
+        self._best = math.inf
+        self._bad_epochs = 0
         self.reductions = 0
 
     def step(self, loss: float) -> bool:
         """Take one epoch's validation loss; return whether to stop training."""
-        optimizer = self._plateau.optimizer
-        before = [group["lr"] for group in optimizer.param_groups]
-        self._plateau.step(loss)
-        if [group["lr"] for group in optimizer.param_groups] == before:
+        if self._best == math.inf or loss < self._best - _THRESHOLD * abs(self._best):
+            self._best, self._bad_epochs = loss, 0
             return False
-        if self.reductions < self._max_reductions:
-            self.reductions += 1
+        self._bad_epochs += 1
+        if self._bad_epochs < self._patience:
             return False
-        for group, lr in zip(optimizer.param_groups, before, strict=True):
-            group["lr"] = lr
-        return True
+        if self.reductions == self._max_reductions:
+            return True
+        self.reductions += 1
+        self._bad_epochs = 0
+        for group in self._optimizer.param_groups:
+            group["lr"] *= self._factor
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs."""
-        return {"plateau": self._plateau.state_dict(), "reductions": self.reductions}
+        return {"best": self._best, "bad_epochs": self._bad_epochs, "reductions": self.reductions}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
-        self._plateau.load_state_dict(state["plateau"])
+        self._best = float(state["best"])
+        self._bad_epochs = int(state["bad_epochs"])
         self.reductions = int(state["reductions"])

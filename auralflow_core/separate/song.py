@@ -84,7 +84,7 @@ def separate_song(
     Raises:
         AudioError: The file is no audio, or a stem's name is unknown.
     """
-    names = _wanted_stems(separator.model.targets, options)
+    names = wanted_stems(separator.model.targets, options)
     with AudioReader(source) as reader, ExitStack() as writers:
         info = reader.info
         frames = info.frames
@@ -152,7 +152,12 @@ def _first(blocks: Iterable[Audio], frames: int) -> Iterator[Audio]:
             return
 
 
-def _wanted_stems(targets: list[str], options: Options) -> list[str]:
+def wanted_stems(targets: list[str], options: Options) -> list[str]:
+    """Return the names of the stems to write.
+
+    Raises:
+        AudioError: The model has no such target.
+    """
     for name in options.stems:
         if name not in targets:
             raise AudioError(

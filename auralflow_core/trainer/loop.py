@@ -97,6 +97,7 @@ class Trainer:
         """
         step = self.store.latest()
         self.model.load(step)
+        self._keep_changed_lr(step)
         state = self.store.load(step, "trainer")
         self.progress = Progress(**state["progress"])
         self._check_position(step)
@@ -237,6 +238,13 @@ class Trainer:
                 f"{self.store.path(step)}: was saved inside an epoch that looks different now ({facts}); resume with "
                 "the same data and batch_size"
             )
+
+    def _keep_changed_lr(self, step: int) -> None:
+        """Take the configured learning rate if it was changed since the checkpoint, else the checkpoint's."""
+        trained = self.store.meta(step).get("config", {}).get("training", {}).get("lr", self.config.lr)
+        if trained != self.config.lr:
+            for group in self.model.optimizer.param_groups:
+                group["lr"] = self.config.lr
 
     def _lr(self) -> float:
         return float(self.model.optimizer.param_groups[0]["lr"])

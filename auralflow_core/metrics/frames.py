@@ -1,0 +1,133 @@
+"""Frames of a song, and the energies of the parts of the estimates in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from auralflow_core.metrics.filters import Filters
+from auralflow_core.metrics.pair import Pair
+
+Bounds = tuple[int, int]
+
+# Measured: spectra of pieces of this size, in batches of this size, stay in the caches.
+PIECE_SAMPLES = 2**13
+BATCH_SAMPLES = 2**18
+SILENCE_BLOCK = 2**12
+
+
+def frame_bounds(length: int, window: int, hop: int) -> list[Bounds]:
+    """Return the first sample of each frame and the one after its last.
+
+    A song no longer than the window is one frame; of a longer one, the rest that fills no window is not scored.
+    """
+    if window >= length:
+        return [(0, length)]
+    return [(start, start + window) for start in range(0, length - window + 1, hop)]
+
+
+def has_silence(pair: Pair, bounds: Bounds) -> bool:
+    """Tell whether a reference or an estimate is silent in a frame: at each sample its channels add up to zero."""
+    start, stop = bounds
+    sounding = torch.zeros(2, pair.num_targets, dtype=torch.bool, device=pair.device)
+    # Most sources can be heard within the first block.
+    for first in range(start, stop, SILENCE_BLOCK):
+        both = pair.read(first, min(stop, first + SILENCE_BLOCK))
+        sounding |= (both.sum(dim=2) != 0).any(dim=2)
+        if bool(sounding.all()):
+            return False
+    return True
+
+
+def error_energies(pair: Pair, bounds: Bounds) -> NDArray[np.float64]:
+    """Return the energies of references and of what the estimates differ from them in one frame, `(2, target)`."""
+    sums = torch.zeros(2, pair.num_targets, dtype=torch.float64, device=pair.device)
+    for first in range(*bounds, BATCH_SAMPLES):
+        references, estimates = pair.read(first, min(bounds[1], first + BATCH_SAMPLES))
+        sums += torch.stack([references, estimates - references]).square().sum(dim=(2, 3))
+    energies: NDArray[np.float64] = sums.cpu().numpy()
+    return energies
+
+
+class FrameEnergies:
+    """Energies of the parts of each estimate in frames, each `(frame, target)`.
+
+    With s the reference, p its projection by the target's own filters, q the projection of all references, e the
+    estimate, each over the frame and the `filter_length - 1` samples that the filters ring on:
+
+    Attributes:
+        target: Energy of s.
+        error: Of e - s.
+        spatial: Of p - s.
+        filtered: Of p.
+        interference: Of q - p.
+        projected: Of q.
+        artifacts: Of e - q.
+    """
+
+    def __init__(self, pair: Pair, filters: Filters, frames: Sequence[Bounds]) -> None:
+        """Measure the energies in the given frames."""
+        taps = filters.whole.shape[-1]
+        longest = max((stop - start for start, stop in frames), default=0) + taps - 1
+        count = -(-longest // max(PIECE_SAMPLES - taps, taps))
+        size = -(-longest // count)
+        num_fft = next_fast_len(size + taps - 1, real=True)
+        responses = _responses(filters, num_fft)
+        sums = torch.zeros(7, len(frames), pair.num_targets, dtype=torch.float64, device=pair.device)
+        pieces = _pieces(frames, size, taps)
+        rows = pair.num_targets * pair.num_channels
+        while batch := list(islice(pieces, max(1, BATCH_SAMPLES // (rows * num_fft)))):
+            numbers = torch.tensor([number for number, _ in batch], device=pair.device)
+            heard = [pair.read(first - taps + 1, first + size, *frames[number]) for number, first in batch]
+            references, estimates = torch.stack(heard, dim=1)
+            own, whole = _project(references, responses, num_fft, taps)
+            sums.index_add_(1, numbers, _energies(references[..., taps - 1 :], estimates[..., taps - 1 :], own, whole))
+        (
+            self.target,
+            self.error,
+            self.spatial,
+            self.filtered,
+            self.interference,
+            self.projected,
+            self.artifacts,
+        ) = sums.cpu().numpy()
+
+
+def _pieces(frames: Sequence[Bounds], size: int, taps: int) -> Iterator[tuple[int, int]]:
+    """Yield the frame's number and the first sample of each piece of the filtered frames."""
+    for number, (start, stop) in enumerate(frames):
+        for first in range(start, stop + taps - 1, size):
+            yield number, first
+
+
+def _responses(filters: Filters, num_fft: int) -> Tensor:
+    """Return the frequency responses `(bin, output, reference row)`; outputs are the own, then the whole filters."""
+    targets, channels, rows, _ = filters.whole.shape
+    own = torch.zeros_like(filters.whole)
+    for target in range(targets):
+        own[target, :, target * channels : (target + 1) * channels] = filters.own[target]
+    responses = torch.fft.rfft(torch.stack([own, filters.whole]).reshape(2 * targets * channels, rows, -1), n=num_fft)
+    ordered: Tensor = responses.permute(2, 0, 1).contiguous()
+    return ordered
+
+
+def _project(references: Tensor, responses: Tensor, num_fft: int, taps: int) -> tuple[Tensor, Tensor]:
+    """Return own and whole projections `(piece, target, channel, time)` of pieces that begin `taps - 1` early."""
+    spectra = torch.fft.rfft(references.flatten(1, 2), n=num_fft)
+    # (bin, output, row) x (bin, row, piece)
+    projected = torch.bmm(responses, spectra.permute(2, 1, 0).contiguous()).permute(2, 1, 0).contiguous()
+    signals = torch.fft.irfft(projected, n=num_fft)[..., taps - 1 : references.shape[-1]]
+    own, whole = signals.unflatten(1, (2, *references.shape[1:3])).unbind(1)
+    return own, whole
+
+
+def _energies(target: Tensor, estimate: Tensor, own: Tensor, whole: Tensor) -> Tensor:
+    """Return the energies `(energy, piece, target)` in the order of `FrameEnergies`' attributes."""
+    parts = (target, estimate - target, own - target, own, whole - own, whole, estimate - whole)
+    return torch.stack([torch.linalg.vector_norm(part, dim=(2, 3)) for part in parts]).square()

@@ -1,0 +1,98 @@
+"""Trainings that take milliseconds: songs in memory, a network of a few weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from auralflow_core.config import Config, validate
+from auralflow_core.data.chunks import ChunkDataset
+from auralflow_core.data.song import Audio, Song
+from auralflow_core.losses import L1Loss
+from auralflow_core.model import SpectrogramMaskModel
+from auralflow_core.trainer import Callback, Trainer
+
+TrainerMaker = Callable[..., Trainer]
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    audio: Audio
+
+    def read(self, start: int, frames: int) -> Audio:
+        return self.audio[:, start : start + frames]
+
+
+class ToyNet(nn.Module):
+    """Convolution, batch norm and dropout: something random, something with running statistics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.dropout = nn.Dropout(0.3)
+        self.last = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        hidden = self.dropout(self.norm(self.first(magnitude)).relu())
+        mask: Tensor = self.last(hidden).sigmoid()
+        return mask
+
+
+class Stubborn(nn.Module):
+    """Its weight gets gradients but has no say."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        return 0.5 * torch.ones_like(magnitude) + 0 * self.weight
+
+
+def make_song(number: int) -> Song:
+    rng = np.random.default_rng(number)
+    time = np.arange(2000) / 1000
+    vocals = 0.3 * np.sin(2 * np.pi * rng.uniform(100, 140) * time)[None].astype(np.float32)
+    drums = (0.1 * rng.standard_normal((1, 2000))).astype(np.float32)
+    stems = {"vocals": ArraySource(vocals), "drums": ArraySource(drums)}
+    return Song(f"song {number}", stems, None, 1000, 1, 2000)
+
+
+@pytest.fixture
+def make_trainer(tmp_path: Path) -> TrainerMaker:
+    """Make a trainer: `make_trainer("folder", callbacks, network, max_epochs=2)`; 30 chunks, 8 steps an epoch."""
+
+    def make(
+        folder: str = "model",
+        callbacks: Sequence[Callback] = (),
+        network: nn.Module | None = None,
+        *,
+        songs: int = 3,
+        visuals: dict[str, Any] | None = None,
+        **training: Any,
+    ) -> Trainer:
+        sizes = {"num_fft": 32, "window_size": 32, "hop_length": 16}
+        dataset = {"sample_rate": 1000, "sample_length": 0.2, **sizes}
+        training = {"batch_size": 4, "max_epochs": 2, "lr": 0.01, "device": "cpu", **training}
+        data = {"model": {"type": "Toy"}, "dataset": dataset, "training": training, "visuals": visuals or {}}
+        config = validate(Config, data)
+        model = SpectrogramMaskModel(config, network or ToyNet(), L1Loss(), folder=tmp_path / folder)
+        train = ChunkDataset([make_song(number) for number in range(songs)], config.dataset, seed=0)
+        valid = ChunkDataset([make_song(9)], config.dataset, shuffle=False)
+        return Trainer(model, train, valid, callbacks)
+
+    return make
+
+
+@pytest.fixture
+def stubborn() -> nn.Module:
+    return Stubborn()
