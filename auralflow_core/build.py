@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auralflow_core.config import Config, load_config, validate
+from auralflow_core.entries import load_target
 from auralflow_core.errors import CheckpointError, ConfigError, RegistryError
-from auralflow_core.registry import Registry, default_registry, load_target
+from auralflow_core.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -109,7 +110,7 @@ def model_parts(config: Config, registry: Registry | None = None) -> dict[str, A
         "config": config,
         "network": build_network(config, registry),
         "criterion": build_criterion(config, registry),
-        "origin": {"plugin": entry.plugin, "plugin_version": entry.version},
+        "origin": {"model_type": entry.name, "plugin": entry.plugin, "plugin_version": entry.version},
     }
 
 

@@ -131,7 +131,11 @@ def _metric_frames(
     from museval.metrics import bss_eval as museval_bss_eval
 
     by_time = [np.moveaxis(audio, 1, 2).astype(np.float64) for audio in (references, estimates)]
-    sdr, isr, sir, sar, _ = museval_bss_eval(*by_time, window=sample_rate, hop=sample_rate)
+    try:
+        sdr, isr, sir, sar, _ = museval_bss_eval(*by_time, window=sample_rate, hop=sample_rate)
+    except ValueError:
+        # museval refuses a song with a wholly silent source; such a song has no score.
+        sdr = isr = sir = sar = np.full((len(references), 1), math.nan)
     return {"SDR": sdr, "ISR": isr, "SIR": sir, "SAR": sar}
 
 

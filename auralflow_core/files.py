@@ -23,6 +23,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         AuralflowError: The folder cannot be written or the disk is full.
     """
     scratch = _scratch_name(path)
+    made = [folder for folder in path.parents if not folder.exists()]
     with explain_os_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -30,9 +31,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
             _flush(scratch)
             os.replace(scratch, path)
             _flush(path.parent)
-        finally:
+        except BaseException:
             with suppress(OSError):
                 scratch.unlink()
+            # Folders that were made for this file alone go too; one that holds something else refuses to.
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+            raise
 
 
 @contextmanager

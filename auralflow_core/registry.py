@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any, Generic, TypeVar
 
@@ -19,105 +19,22 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from auralflow_core import hookspecs
-from auralflow_core.config.params import ModelParams
+from auralflow_core.entries import (
+    KINDS,
+    SINGULAR,
+    DatasetEntry,
+    Entry,
+    LoggerEntry,
+    LossEntry,
+    ModelEntry,
+    WeightsEntry,
+    reason_of,
+)
 from auralflow_core.errors import RegistryError, did_you_mean
 
 GROUP = "auralflow"
 PREFIX = "auralflow-"
-DOMAINS = ("magnitude", "complex", "waveform")
-
-Target = str | type | Callable[..., Any]
 Register = Callable[..., None]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What every registered thing has: a name, one line about it, and the plugin that brought it."""
-
-    name: str
-    summary: str
-    plugin: str = field(default="", kw_only=True)
-    version: str = field(default="", kw_only=True)
-
-    def __post_init__(self) -> None:
-        if not self.name or "@" in self.name or any(letter.isspace() for letter in self.name):
-            raise ValueError(f"name {self.name!r} is empty or holds a space or @")
-
-
-@dataclass(frozen=True)
-class ModelEntry(Entry):
-    """An architecture: its network, the schema of its parameters and the domain it works in."""
-
-    network: Target
-    params: Target
-    domain: str
-    aliases: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.domain not in DOMAINS:
-            raise ValueError(f"{self.name}: domain {self.domain!r} is none of {', '.join(DOMAINS)}")
-        if not isinstance(self.params, str):
-            _check_params(self.name, self.params)
-
-    def load_network(self) -> Any:
-        """Return the network's class; torch is imported here if it was not."""
-        return load_target(self.network, self)
-
-    def load_params(self) -> type[ModelParams]:
-        """Return the schema of `model.params`."""
-        try:
-            return _check_params(self.name, load_target(self.params, self))
-        except TypeError as error:
-            raise RegistryError(f"plugin {self.plugin}: {error}; tell its author") from error
-
-
-@dataclass(frozen=True)
-class LossEntry(Entry):
-    """A value of `criterion`, and the training settings that its constructor takes."""
-
-    loss: Target
-    settings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class DatasetEntry(Entry):
-    """A data set type."""
-
-    dataset: Target
-
-
-@dataclass(frozen=True)
-class LoggerEntry(Entry):
-    """A training logger."""
-
-    logger: Target
-
-
-@dataclass(frozen=True)
-class WeightsEntry(Entry):
-    """Public weights: where they lie, what they must hash to, and under which terms."""
-
-    type: str
-    url: str
-    sha256: str
-    licence: str
-
-
-KINDS: Mapping[str, type[Entry]] = {
-    "models": ModelEntry,
-    "losses": LossEntry,
-    "datasets": DatasetEntry,
-    "loggers": LoggerEntry,
-    "weights": WeightsEntry,
-}
-SINGULAR = {
-    "models": "model type",
-    "losses": "criterion",
-    "datasets": "data set type",
-    "loggers": "logger",
-    "weights": "weights",
-}
 
 
 @dataclass(frozen=True)
@@ -204,7 +121,7 @@ class Registry:
         # SystemExit: a plugin's import that calls sys.exit() shall not end the program that lists plugins.
         except (Exception, SystemExit) as error:
             self._manager.unregister(name=source.name)
-            self.failures.append(PluginFailure(source.name, source.version, _reason(error)))
+            self.failures.append(PluginFailure(source.name, source.version, reason_of(error)))
             return
         for kind, found in entries.items():
             names: Names[Any] = getattr(self, kind)
@@ -284,24 +201,6 @@ class Names(Generic[AnyEntry]):
         return message + ")"
 
 
-def load_target(target: Target, entry: Entry) -> Any:
-    """Import what a `"package.module:Name"` names; anything but a string is returned as it is.
-
-    Raises:
-        RegistryError: The module cannot be imported or has no such name.
-    """
-    if not isinstance(target, str):
-        return target
-    module, _, name = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (Exception, SystemExit) as error:
-        raise RegistryError(
-            f"{entry.name}: plugin {entry.plugin} names {target}, which cannot be loaded ({_reason(error)}); "
-            f"reinstall it with `pip install --force-reinstall {entry.plugin}` or tell its author"
-        ) from error
-
-
 def installed_sources() -> list[PluginSource]:
     """Return the plugins that installed distributions announce, sorted by name."""
     points: dict[str, list[Any]] = {}
@@ -372,6 +271,8 @@ def _registrar(make: type[Entry], source: PluginSource, found: list[Entry]) -> R
             if fact not in known:
                 raise TypeError(f"register({name!r}): unknown argument {fact}{did_you_mean(fact, known)}")
         for plural in ("aliases", "settings"):
+            if isinstance(facts.get(plural), str):
+                raise TypeError(f"register({name!r}): {plural} is a text; write [{facts[plural]!r}]")
             if plural in facts:
                 facts[plural] = tuple(facts[plural])
         entry = make(name, **facts, plugin=source.name, version=source.version)
@@ -380,12 +281,6 @@ def _registrar(make: type[Entry], source: PluginSource, found: list[Entry]) -> R
         found.append(entry)
 
     return register
-
-
-def _check_params(name: str, params: Any) -> type[ModelParams]:
-    if not (isinstance(params, type) and issubclass(params, ModelParams)):
-        raise TypeError(f"{name}: params {params!r} is no subclass of auralflow_core.ModelParams")
-    return params
 
 
 def _check_core_range(source: PluginSource) -> None:
@@ -398,10 +293,3 @@ def _check_core_range(source: PluginSource) -> None:
                 f"needs auralflow{requirement.specifier}, but {core_version()} is installed; "
                 f"`pip install --upgrade {source.name}` or install a matching auralflow"
             )
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    if isinstance(error, RegistryError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

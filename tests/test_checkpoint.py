@@ -58,7 +58,9 @@ class TestSaveAndLoad:
 
     def test_tensors_that_share_memory_are_saved_apart(self, store: CheckpointStore) -> None:
         tensor = torch.arange(4.0)
-        store.save(1, META, {"model": {"a": tensor, "b": tensor, "part": tensor[:2], "turned": MODEL["layer.weight"].T}})
+        store.save(
+            1, META, {"model": {"a": tensor, "b": tensor, "part": tensor[:2], "turned": MODEL["layer.weight"].T}}
+        )
         found = store.load(1, "model")
         assert torch.equal(found["b"], tensor) and torch.equal(found["part"], tensor[:2])
         assert torch.equal(found["turned"], MODEL["layer.weight"].T)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from auralflow_core import hookspecs
-from auralflow_core.registry import KINDS
+from auralflow_core.entries import KINDS
 
 DOCS = Path(__file__).parent.parent / "docs"
 TUTORIAL = (DOCS / "plugins.md").read_text(encoding="utf-8")

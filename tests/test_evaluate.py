@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from auralflow_core.config import Config, validate
 from auralflow_core.data.song import Audio, Song
 from auralflow_core.errors import AuralflowError, DataError
-from auralflow_core.evaluate import MEDIAN, Score, evaluate, medians, write_csv
+from auralflow_core.evaluate import MEDIAN, Backend, Score, evaluate, medians, write_csv
 from auralflow_core.model import SpectrogramMaskModel
 from auralflow_core.separate import Separator
 
@@ -58,18 +58,21 @@ def separator(*targets: str) -> Separator:
     return Separator(SpectrogramMaskModel(validate(Config, data), Bands(len(targets))))
 
 
-def make_song(number: int = 0, seconds: float = 3, stems: tuple[str, ...] = STEMS) -> Song:
-    """A song of coloured noises and tones with 16 bits, like a file that was read."""
+def make_song(number: int = 0, seconds: float = 3, stems: tuple[str, ...] = STEMS, channels: int = 1) -> Song:
+    """A song of coloured noises and tones with 16 bits, like a file that was read.
+
+    Mono mostly: museval's time grows with the cube of sources times channels.
+    """
     rng = np.random.default_rng(number)
     frames = round(seconds * RATE)
     sources = {}
     for index, name in enumerate(stems):
         colour = rng.standard_normal(9) / (index + 1)
-        noise = np.stack([np.convolve(row, colour, "same") for row in rng.standard_normal((2, frames))])
+        noise = np.stack([np.convolve(row, colour, "same") for row in rng.standard_normal((channels, frames))])
         tone = np.sin(2 * np.pi * 200 * (index + 1) * np.arange(frames) / RATE)
         audio = 0.02 * noise + 0.05 * tone * (0.5 + 0.5 * np.sin(np.arange(frames) / RATE + index))
         sources[name] = ArraySource((np.round(audio * 2**15) / 2**15).astype(np.float32))
-    return Song(f"song {number}", sources, None, RATE, 2, frames)
+    return Song(f"song {number}", sources, None, RATE, channels, frames)
 
 
 def by_museval(references: NDArray[np.float32], estimates: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -97,15 +100,18 @@ def values(score: Score) -> list[float]:
 
 
 class TestScores:
-    @pytest.mark.parametrize("targets", [("vocals",), ("drums", "vocals"), STEMS])
-    @pytest.mark.parametrize("backend", ["auralflow", "museval"])
-    def test_equal_musevals(self, targets: tuple[str, ...], backend: Any) -> None:
-        using, song = separator(*targets), make_song()
-        scores = evaluate(using, [song], backend=backend)
-        assert [(score.song, score.target) for score in scores] == [("song 0", target) for target in targets]
+    @pytest.mark.parametrize(
+        ("targets", "channels"), [(("vocals",), 1), (("vocals",), 2), (("drums", "vocals"), 1), (STEMS, 1)]
+    )
+    def test_equal_musevals(self, targets: tuple[str, ...], channels: int) -> None:
+        using, song = separator(*targets), make_song(channels=channels)
         expected = expected_scores(song, using)
-        for number, score in enumerate(scores):
-            assert values(score) == pytest.approx(expected[:, number].tolist(), abs=1e-4)
+        backends: tuple[Backend, ...] = ("auralflow", "museval")
+        for backend in backends:
+            scores = evaluate(using, [song], backend=backend)
+            assert [(score.song, score.target) for score in scores] == [("song 0", target) for target in targets]
+            for number, score in enumerate(scores):
+                assert values(score) == pytest.approx(expected[:, number].tolist(), abs=1e-4)
 
     def test_a_model_of_all_stems_is_scored_against_these_alone(self) -> None:
         using, song = separator("vocals"), make_song(stems=("vocals",))
@@ -126,7 +132,9 @@ class TestScores:
 
     def test_a_song_shorter_than_a_frame(self) -> None:
         using, song = separator("vocals"), make_song(seconds=0.7)
-        assert values(evaluate(using, [song])[0]) == pytest.approx(expected_scores(song, using)[:, 0].tolist(), abs=1e-4)
+        assert values(evaluate(using, [song])[0]) == pytest.approx(
+            expected_scores(song, using)[:, 0].tolist(), abs=1e-4
+        )
 
     def test_seconds_in_which_a_stem_is_silent_do_not_count(self) -> None:
         using, song = separator("vocals"), make_song(seconds=4)
@@ -138,9 +146,10 @@ class TestScores:
         assert all(map(math.isfinite, score.values))
 
     @pytest.mark.parametrize("backend", ["auralflow", "museval"])
-    def test_a_song_whose_target_is_silent_has_no_score(self, backend: Any) -> None:
+    def test_a_song_whose_target_is_silent_has_no_score(self, backend: Backend) -> None:
         song = make_song(seconds=2)
-        silent = Song("silent", {**song.stems, "vocals": ArraySource(np.zeros((2, 2 * RATE), np.float32))}, None, RATE, 2, 2 * RATE)
+        stems = {**song.stems, "vocals": ArraySource(np.zeros((1, song.frames), np.float32))}
+        silent = replace(song, name="silent", stems=stems)
         # BUG: with museval as the backend its ValueError goes through, and no song at all is scored.
         scores = evaluate(separator("vocals"), [silent, song], backend=backend)
         assert all(map(math.isnan, values(scores[0])))
@@ -172,7 +181,10 @@ class TestMedians:
         assert rows[0].sir == math.inf
 
     def test_an_even_count_takes_the_mean_of_the_middle(self) -> None:
-        assert medians([score(name, "vocals", value) for name, value in zip("abcd", (1, 2, 4, 9), strict=True)])[0].sdr == 3
+        assert (
+            medians([score(name, "vocals", value) for name, value in zip("abcd", (1, 2, 4, 9), strict=True)])[0].sdr
+            == 3
+        )
 
     def test_songs_without_a_score_do_not_count(self) -> None:
         found = medians([score("a", "vocals", math.nan), score("b", "vocals", 5), score("c", "vocals", 7)])

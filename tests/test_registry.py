@@ -11,16 +11,15 @@ import pytest
 from pydantic import Field
 
 from auralflow_core import AuralflowError, ModelParams, Registry, hookimpl
+from auralflow_core.entries import KINDS, load_target
 from auralflow_core.errors import RegistryError
 from auralflow_core.hookspecs import register_models
 from auralflow_core.registry import (
-    KINDS,
     PluginFailure,
     PluginSource,
     core_version,
     default_registry,
     installed_sources,
-    load_target,
 )
 
 

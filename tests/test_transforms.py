@@ -155,7 +155,7 @@ class TestNola:
             check_nola(window_size, window_size, hop)
 
     def test_message_says_hop_window_and_remedy(self) -> None:
-        with pytest.raises(ConfigError, match=r"hop_length 1000 .*1024 samples.*at most 512") as caught:
+        with pytest.raises(ConfigError, match=r"hop_length 1000 .*window_size 1024.*at most 512") as caught:
             STFT(1024, 1024, 1000)
         assert "\n" not in str(caught.value)
 

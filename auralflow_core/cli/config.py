@@ -158,7 +158,7 @@ def _start(folder: Path, type_: str | None, source: Path | None) -> dict[str, An
     data = grouped(read_mapping(source)) if source else {}
     model = dict(data.get("model") or {})
     model["type"] = type_ or model.get("type")
-    model["name"] = folder.name
+    model["name"] = folder.resolve().name
     if not model["type"]:
         raise ConfigError(f"{source}: names no model type; add TYPE (`auralflow list-models` shows them)")
     return {**data, "model": model}

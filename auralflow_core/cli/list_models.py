@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 
@@ -41,13 +43,19 @@ def list_models(as_json: bool) -> None:
             ],
         )
     else:
-        click.echo("No architecture is installed. `pip install auralflow-simplenet` adds one.")
+        click.echo(_why_none())
     if registry.failures:
         print_table(
             "Plugins that failed to load",
             ("plugin", "version", "reason"),
             [(failure.name, failure.version, failure.reason) for failure in registry.failures],
         )
+
+
+def _why_none() -> str:
+    if "AURALFLOW_PLUGINS" in os.environ:
+        return "AURALFLOW_PLUGINS switches all architectures off; unset it, or name plugins in it."
+    return "No architecture is installed. `pip install auralflow-simplenet` adds one."
 
 
 def _summary(summary: str, aliases: tuple[str, ...]) -> str:

@@ -10,7 +10,8 @@ import click
 def list_plugins(as_json: bool) -> None:
     """List the installed plugins, what each registers, and those that failed to load."""
     from auralflow_core.cli.output import print_json, print_table
-    from auralflow_core.registry import KINDS, default_registry
+    from auralflow_core.entries import KINDS
+    from auralflow_core.registry import default_registry
 
     registry = default_registry()
     if as_json:

@@ -68,6 +68,8 @@ def run_training(config: Config, folder: Path, data: Path, *, resume: bool, forc
             f"{folder}: has checkpoints up to step {steps[-1]}; add --resume to go on, or --force to remove them and "
             "start over"
         )
+    if resume and not steps:
+        raise CheckpointError(f"{folder}: has no checkpoint to go on from; leave out --resume to start")
     progress = TrainingProgress(quiet=quiet)
     trainer: Trainer = prepare_training(config, folder, data, callbacks=[progress])
     if steps and force:

@@ -28,6 +28,6 @@ def check_nola(num_fft: int, window_size: int, hop_length: int) -> None:
     envelope = [sum(squared[start::hop_length]) for start in range(hop_length)]
     if min(envelope) < _NOLA_FLOOR * sum(envelope) / hop_length:
         raise ConfigError(
-            f"hop_length {hop_length} leaves gaps between windows of window_size {window_size}, so audio cannot be rebuilt "
-            f"from its spectrogram; use a hop_length of at most {window_size // 2}"
+            f"hop_length {hop_length} leaves gaps between windows of window_size {window_size}, so audio cannot be "
+            f"rebuilt from its spectrogram; use a hop_length of at most {window_size // 2}"
         )

@@ -14,15 +14,25 @@ _FLOAT = re.compile(
 _BOOL = re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$")
 
 
-class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers = {  # noqa: RUF012 - the name and the form are PyYAML's
-        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool"))]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+def _resolvers() -> dict[Any, Any]:
+    """PyYAML's resolvers, with floats and booleans of YAML 1.2 in place of its own."""
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in found if not tag.endswith((":float", ":bool"))]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+    for tag, pattern, beginnings in (("float", _FLOAT, "-+0123456789."), ("bool", _BOOL, "tTfF")):
+        for first in beginnings:
+            resolvers.setdefault(first, []).append((f"tag:yaml.org,2002:{tag}", pattern))
+    return resolvers
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", _BOOL, list("tTfF"))
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers = _resolvers()
+
+
+class _Dumper(yaml.SafeDumper):
+    # The same as the loader's, so that text that looks like a number to it is put into quotes.
+    yaml_implicit_resolvers = _resolvers()
 
 
 def parse_yaml(text: str) -> Any:
@@ -36,6 +46,6 @@ def parse_yaml(text: str) -> Any:
 
 def dump_yaml(data: Any) -> str:
     """Write a YAML document, keys in the order given."""
-    text = str(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    text = str(yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
     # PyYAML writes some rare characters (U+0085, for one) in a way that it reads as others; escapes are always exact.
-    return text if parse_yaml(text) == data else str(yaml.safe_dump(data, sort_keys=False))
+    return text if parse_yaml(text) == data else str(yaml.dump(data, Dumper=_Dumper, sort_keys=False))

@@ -66,8 +66,8 @@ class ChunkDataset(Dataset[Batch]):
             song.require(config.targets)
             if song.channels not in (1, config.num_channels) and config.num_channels != 1:
                 raise DataError(
-                    f"song {song.name!r} has {song.channels} channels, which cannot become {config.num_channels}; mix it "
-                    "down to stereo, or train with --num_channels 1, the mean of all"
+                    f"song {song.name!r} has {song.channels} channels, which cannot become {config.num_channels}; mix "
+                    "it down to stereo, or train with --num_channels 1, the mean of all"
                 )
         self.songs = songs
         self.config = config

@@ -355,8 +355,8 @@ class SeparationModel(ABC):
     def _check_origin(self, path: Path, meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
         """Refuse a checkpoint that was trained with another architecture, or with other sizes of it."""
         model = self.config.model
-        trained = meta.get("model_type", model.type)
-        if trained != model.type:
+        trained = meta.get("model_type", self._type_name)
+        if trained != self._type_name:
             raise CheckpointError(
                 f"{path}: was trained as {trained}, but config.json says {model.type}; set model.type back to "
                 f"{trained}, or train a new model under another name"
@@ -377,9 +377,14 @@ class SeparationModel(ABC):
             "set them back, or train a new model under another name"
         )
 
+    @property
+    def _type_name(self) -> str:
+        """The model type without the plugin that `type@plugin` may name."""
+        return self.config.model.type.partition("@")[0]
+
     def _meta(self) -> dict[str, Any]:
         model = self.config.model
-        facts = {"model_type": model.type, **self.origin, "params": model.params}
+        facts = {"model_type": self._type_name, **self.origin, "params": model.params}
         return {**facts, "config": self.config.model_dump(mode="json"), "data": self.data_facts}
 
 

@@ -16,6 +16,7 @@ from auralflow_core.model import SeparationModel
 
 Audio = NDArray[np.float32]
 
+MAX_SEGMENT = 3600
 _BLOCK_SECONDS = 1.0
 
 
@@ -39,8 +40,8 @@ class Separator:
         settings = model.config.separation
         segment = settings.segment if segment is None else segment
         overlap = settings.overlap if overlap is None else overlap
-        if segment <= 0:
-            raise ConfigError(f"separation.segment: {segment:g} s is not above 0; 10 s is usual")
+        if not 0 < segment <= MAX_SEGMENT:
+            raise ConfigError(f"separation.segment: {segment:g} s is not in (0, {MAX_SEGMENT}]; 10 s is usual")
         if not 0 <= overlap <= 0.5:
             raise ConfigError(f"separation.overlap: {overlap:g} is not in [0, 0.5]; 0.25 is usual")
         self.model = model

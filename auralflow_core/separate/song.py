@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -52,15 +53,27 @@ class SongReport:
 def plan_outputs(songs: Iterable[Path], root: Path, roots: Iterable[Path] = ()) -> dict[Path, Path]:
     """Return the folder that each song's stems go to: `root/<song>/`, below the folders that were walked.
 
-    Songs that differ in their suffix alone keep it in the folder's name, so that none overwrites another.
+    No two songs share a folder, on file systems that fold case too: songs that differ in their suffix alone keep it
+    in the folder's name, and what is alike even then is numbered.
     """
     walked = [folder for folder in roots if folder.is_dir()]
-    songs = list(songs)
-    inside = {song: root / _relative(song, walked) for song in songs}
-    folders = [inside[song].with_suffix("") for song in songs]
-    return {
-        song: inside[song] if folders.count(folder) > 1 else folder for song, folder in zip(songs, folders, strict=True)
-    }
+    inside = {song: _relative(song, walked) for song in songs}
+    short = Counter(_folded(path.with_suffix("")) for path in inside.values())
+    plan: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for song, path in inside.items():
+        name = path if short[_folded(path.with_suffix(""))] > 1 else path.with_suffix("")
+        folder, number = name, 1
+        while _folded(folder) in taken:
+            number += 1
+            folder = name.with_name(f"{name.name} ({number})")
+        taken.add(_folded(folder))
+        plan[song] = root / folder
+    return plan
+
+
+def _folded(path: Path) -> str:
+    return str(path).casefold()
 
 
 def separate_song(

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from auralflow_core.build import build_model
 from auralflow_core.config import Config, validate
+from auralflow_core.entries import ModelEntry
 from auralflow_core.model import SeparationModel
-from auralflow_core.registry import ModelEntry, Registry
+from auralflow_core.registry import Registry
 from auralflow_core.testing.plugin import plugin_registry
 from auralflow_core.testing.verdict import check, explained
 

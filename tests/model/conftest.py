@@ -71,10 +71,16 @@ class ToyLinear(nn.Module):
         return hidden.sigmoid()
 
 
-def make_config(*, targets: tuple[str, ...] = ("vocals",), channels: int = 1, loss: str = "l1", **training: Any) -> Config:
+def make_config(
+    *, targets: tuple[str, ...] = ("vocals",), channels: int = 1, loss: str = "l1", **training: Any
+) -> Config:
     dataset = {"targets": list(targets), "num_channels": channels, "sample_rate": 8000, "sample_length": 0.5}
     sizes = {"num_fft": 64, "window_size": 64, "hop_length": 32}
-    data = {"model": {"type": "Toy"}, "dataset": {**dataset, **sizes}, "training": {"device": "cpu", "criterion": loss, **training}}
+    data = {
+        "model": {"type": "Toy"},
+        "dataset": {**dataset, **sizes},
+        "training": {"device": "cpu", "criterion": loss, **training},
+    }
     return validate(Config, data)
 
 

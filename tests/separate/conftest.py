@@ -49,7 +49,12 @@ def make_model() -> Callable[..., SeparationModel]:
     """Make a model: `make_model(gains=(1.0,), rate=8000, channels=1)`, or with masks by place without gains."""
 
     def make(
-        gains: tuple[float, ...] | None = (1.0,), *, targets: int = 2, rate: int = 8000, channels: int = 1, **separation: Any
+        gains: tuple[float, ...] | None = (1.0,),
+        *,
+        targets: int = 2,
+        rate: int = 8000,
+        channels: int = 1,
+        **separation: Any,
     ) -> SeparationModel:
         count = targets if gains is None else len(gains)
         dataset: Mapping[str, Any] = {

@@ -204,7 +204,9 @@ class TestPlanOutputs:
         # Some file systems take upper and lower case for the same.
         assert len({folder.casefold() for folder in found.values()}) == len(songs)
 
-    @given(names=st.lists(st.sampled_from("ab"), min_size=1, max_size=3), suffixes=st.sets(st.sampled_from(["wav", "mp3"])))
+    @given(
+        names=st.lists(st.sampled_from("ab"), min_size=1, max_size=3), suffixes=st.sets(st.sampled_from(["wav", "mp3"]))
+    )
     def test_every_song_gets_its_own_folder(self, names: list[str], suffixes: set[str]) -> None:
         songs = [Path("in", *names).with_suffix(f".{suffix}") for suffix in suffixes]
         found = plan_outputs(songs, Path("out"))
