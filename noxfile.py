@@ -66,6 +66,13 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/generate.py", *session.posargs)
 
 
+@nox.session(reuse_venv=False)
+def packaging(session: nox.Session) -> None:
+    """Build all wheels and install them one after the other into a fresh environment."""
+    session.install(TORCH)
+    session.run("python", "tests/packaging/prove.py", ".")
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run a benchmark: `nox -s bench -- evaluate`."""

@@ -31,6 +31,7 @@ from auralflow_core.entries import (
     reason_of,
 )
 from auralflow_core.errors import RegistryError, did_you_mean
+from auralflow_core.known_types import PACKAGES
 
 GROUP = "auralflow"
 PREFIX = "auralflow-"
@@ -194,6 +195,8 @@ class Names(Generic[AnyEntry]):
     def _unknown(self, name: str) -> str:
         known = sorted({*self._entries, *self._aliases})
         message = f"{SINGULAR[self._kind]} {name!r} is not installed{did_you_mean(name, known)}"
+        if self._kind == "models" and (package := PACKAGES.get(name.partition("@")[0])):
+            message += f"; `pip install {package}` adds it"
         message += f" (installed: {', '.join(known) or 'none'}"
         if self._registry.failures:
             failed = "; ".join(f"{failure.name}: {failure.reason}" for failure in self._registry.failures)

@@ -17,7 +17,7 @@ ROOT = CORE.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "files"),
     ("hookspecs", "layout", "config"),
-    ("entries", "registry", "builtin", "scaffold"),
+    ("known_types", "entries", "registry", "builtin", "scaffold"),
     ("torchaudio_cpu", "device", "audio", "transforms"),
     ("losses", "metrics", "checkpoint"),
     ("model", "data"),

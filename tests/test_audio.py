@@ -62,9 +62,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The same four seconds and a bit in many containers."""
     folder = tmp_path_factory.mktemp("audio")
     sound = music(4 * RATE + 321).T
-    made = {
-        name: folder / name for name in ("pcm16.wav", "float.wav", "a.flac", "a.aiff", "a.ogg", "cbr.mp3")
-    }
+    made = {name: folder / name for name in ("pcm16.wav", "float.wav", "a.flac", "a.aiff", "a.ogg", "cbr.mp3")}
     for path in made.values():
         subtype = "FLOAT" if path.name == "float.wav" else None
         soundfile.write(path, sound, RATE, subtype=subtype)
@@ -87,11 +85,7 @@ def test_blocks_are_the_whole_file_decode(files: dict[str, Path], name: str, blo
     expected, rate = soundfile.read(files[name], dtype="float32", always_2d=True)
     with AudioReader(files[name]) as reader:
         blocks = list(reader.blocks(block))
-        assert (
-            (reader.info.sample_rate, reader.info.channels)
-            == (rate, 2)
-            == (reader.sample_rate, reader.channels)
-        )
+        assert (reader.info.sample_rate, reader.info.channels) == (rate, 2) == (reader.sample_rate, reader.channels)
         assert reader.info.frames == len(expected)
         assert reader.info.duration == len(expected) / rate
         again = next(reader.blocks(block))
@@ -110,9 +104,7 @@ def test_the_variable_bit_rate_trap_is_still_there(files: dict[str, Path]) -> No
 
 @pytest.mark.parametrize("name", READ)
 @pytest.mark.parametrize(("start", "frames"), [(0, 10), (70_001, 4097), (100_000, None), (4 * RATE, 0)])
-def test_parts_are_slices_of_the_whole(
-    files: dict[str, Path], name: str, start: int, frames: int | None
-) -> None:
+def test_parts_are_slices_of_the_whole(files: dict[str, Path], name: str, start: int, frames: int | None) -> None:
     expected, rate = soundfile.read(files[name], dtype="float32", always_2d=True)
     part, part_rate = read_audio(files[name], start, frames)
     stop = None if frames is None else start + frames
@@ -325,9 +317,7 @@ def test_unicode_and_very_long_names(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_integers_are_rounded_and_cut(
-    tmp_path: Path, name: str, depth: str, step: float, channels: int
-) -> None:
+def test_integers_are_rounded_and_cut(tmp_path: Path, name: str, depth: str, step: float, channels: int) -> None:
     path = tmp_path / name
     sound = music(9001, channels)
     sound[0, :6] = [1.0, -1.0, 1.5, -7.0, 0.99999, 0.4 * step]
@@ -440,9 +430,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
                         raise SystemExit(f"{name} of {frames} frames within {limit} bytes")
         print("all refused")
     """)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, str(tmp_path)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script, str(tmp_path)], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("all refused\n", "")
     assert list(tmp_path.iterdir()) == []
 
@@ -565,18 +553,13 @@ rates = st.sampled_from([8000, 11025, 16000, 22050, 32000, 44100, 44101, 48000, 
 @settings(max_examples=60, deadline=None)
 @example(source=8000, target=44100, frames=1000, channels=1, cuts=[])
 @example(source=96000, target=8000, frames=5, channels=2, cuts=[1, 2, 3, 4])
-def test_a_stream_is_the_one_shot_result(
-    source: int, target: int, frames: int, channels: int, cuts: list[int]
-) -> None:
+def test_a_stream_is_the_one_shot_result(source: int, target: int, frames: int, channels: int, cuts: list[int]) -> None:
     sound = music(frames, channels)
     expected = sound if source == target else soxr.resample(sound.T.copy(), source, target, quality="HQ").T
     resampler = StreamResampler(channels, source, target)
     edges = [0, *sorted(min(cut, frames) for cut in cuts), frames]
     for _ in range(2):  # the end of a signal makes the resampler ready for another
-        parts = [
-            resampler.process(sound[:, a:b], last=i == len(edges) - 2)
-            for i, (a, b) in enumerate(pairwise(edges))
-        ]
+        parts = [resampler.process(sound[:, a:b], last=i == len(edges) - 2) for i, (a, b) in enumerate(pairwise(edges))]
         np.testing.assert_array_equal(np.concatenate(parts, axis=1), expected)
     np.testing.assert_array_equal(resample(sound, source, target), expected)
     assert expected.shape[1] == resampled_length(frames, source, target)

@@ -236,7 +236,6 @@ class TestNothingIsExecuted:
 # torch speaks of an unusual protocol before it refuses; some damage looks like one.
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 class TestDamage:
-    # BUG: some damage ends in an IndexError of torch's unpickler.
     @pytest.mark.parametrize("name", ["model", "optimizer"])
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
@@ -258,7 +257,6 @@ class TestDamage:
         except CheckpointError as error:
             assert str(path) in one_line(error)
 
-    # BUG: a number or a tensor where a mapping belongs ends in a TypeError.
     @pytest.mark.parametrize("content", [5, None, torch.ones(2), [1, 2], "text"])
     def test_a_file_that_holds_something_else_is_refused(self, store: CheckpointStore, content: object) -> None:
         torch.save(content, save(store, 1) / "optimizer.pt")
@@ -266,7 +264,6 @@ class TestDamage:
             store.load(1, "optimizer")
         one_line(caught.value)
 
-    # BUG: JSON that is no mapping, and a version that is no number, end in a TypeError.
     @pytest.mark.parametrize("text", ["", "{", "\ufffe", "[1]", "null", "5", '"text"', '{"format_version": "new"}'])
     def test_damaged_facts_are_refused(self, store: CheckpointStore, text: str) -> None:
         (save(store, 1) / "meta.json").write_text(text, encoding="utf-16" if text == "\ufffe" else "utf-8")

@@ -46,9 +46,7 @@ def gain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
-def test_the_tutorials_plugin_trains_and_separates(
-    gain: tuple[Path, Path], song_folder: Path, tmp_path: Path
-) -> None:
+def test_the_tutorials_plugin_trains_and_separates(gain: tuple[Path, Path], song_folder: Path, tmp_path: Path) -> None:
     _, site = gain
     auralflow = (sys.executable, "-m", "auralflow")
     assert "one learned gain a frequency" in run(*auralflow, "list-models", cwd=tmp_path, site=site)

@@ -165,7 +165,7 @@ class TestNola:
             ((64, 65, 16), "window_size 65"),
             ((64, 1, 1), "window_size 1"),
             ((64, 64, -1), "hop_length -1"),
-            # BUG: a hop_length of 0 is taken for "not given" and becomes half of the window.
+            # Not to be taken for "not given".
             ((64, 64, 0), "hop_length 0"),
         ],
     )

@@ -17,21 +17,6 @@ from auralflow_core.model import SpectrogramMaskModel as _SpectrogramMaskModel
 
 __all__ = ["SeparationModel", "SpectrogramMaskModel", "load"]
 
-# The project's own architectures, so that importing one that is missing says what to install.
-_PACKAGES = {
-    "AdaptiveUNet": "auralflow-adaptive-unet",
-    "SpectrogramNetLSTM": "auralflow-lstm",
-    "SpectrogramNetSimple": "auralflow-simplenet",
-    "SpectrogramNetVAE": "auralflow-vae",
-    "UNet": "auralflow-adaptive-unet",
-    "UNetAudio": "auralflow-audio-unet",
-    "UNetRecurrentAudio": "auralflow-audio-unet",
-    "UNetRecurrentSpec": "auralflow-lstm",
-    "UNetSpec": "auralflow-simplenet",
-    "UNetVAEAudio": "auralflow-audio-unet",
-    "UNetVAESpec": "auralflow-vae",
-}
-
 
 class SpectrogramMaskModel(_SpectrogramMaskModel):
     """Deep mask estimation in the spectrogram domain, made of a configuration.
@@ -62,5 +47,4 @@ def __getattr__(name: str) -> Any:
     try:
         return default_registry().models.get(name).load_network()
     except RegistryError as error:
-        package = _PACKAGES.get(name)
-        raise ImportError(f"{error}{f'; `pip install {package}` adds it' if package else ''}") from error
+        raise ImportError(str(error)) from error

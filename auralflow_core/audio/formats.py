@@ -37,8 +37,7 @@ class OutputFormat:
             )
         if not self._has_rate(sample_rate):
             raise AudioError(
-                f"{self.name} cannot hold {sample_rate} Hz: it holds {self._described_rates()}; "
-                "choose WAV or resample"
+                f"{self.name} cannot hold {sample_rate} Hz: it holds {self._described_rates()}; choose WAV or resample"
             )
 
     def _has_rate(self, rate: int) -> bool:
@@ -77,9 +76,7 @@ def output_format(path: Path, name: str | None) -> OutputFormat:
     if name is not None:
         if name.upper() in _FORMATS:
             return _FORMATS[name.upper()]
-        raise AudioError(
-            f"unknown audio format {name}: known are {_listed(_FORMATS)}{did_you_mean(name, _FORMATS)}"
-        )
+        raise AudioError(f"unknown audio format {name}: known are {_listed(_FORMATS)}{did_you_mean(name, _FORMATS)}")
     for format_ in _FORMATS.values():
         if path.suffix.casefold() in format_.suffixes:
             return format_

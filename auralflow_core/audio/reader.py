@@ -111,9 +111,7 @@ class AudioReader:
         return self._open.enter_context(closing(open_decoder(self._path)))
 
 
-def read_audio(
-    path: str | Path, start: int = 0, frames: int | None = None
-) -> tuple[NDArray[np.float32], int]:
+def read_audio(path: str | Path, start: int = 0, frames: int | None = None) -> tuple[NDArray[np.float32], int]:
     """Read a file or a part of it.
 
     PCM and FLAC are read at the place; from lossy formats, where a seek gives other samples, all before

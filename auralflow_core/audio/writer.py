@@ -89,9 +89,7 @@ class AudioWriter:
             AuralflowError: The disk is full or otherwise cannot be written.
         """
         if block.ndim != 2 or block.shape[0] != self.channels:
-            raise AudioError(
-                f"cannot write shape {block.shape} to {self.path}: expected ({self.channels}, frames)"
-            )
+            raise AudioError(f"cannot write shape {block.shape} to {self.path}: expected ({self.channels}, frames)")
         samples = np.ascontiguousarray(block.T, np.float32)
         peak = max(float(samples.max()), -float(samples.min())) if samples.size else 0.0
         if not np.isfinite(peak):

@@ -98,7 +98,7 @@ def bss_eval(
 
 
 def frame_sdr(references: Audio, estimates: Audio, *, window: int = 44100, hop: int = 44100) -> NDArray[np.float64]:
-    """Return the SDR of BSSEval v4 alone, which needs no filters and takes a hundredth of the time.
+    """Return the SDR of BSSEval v4 alone, which needs no filters and a tenth of the time.
 
     The three errors of BSSEval add up to estimate minus reference, so that its SDR is the energy of the reference over
     that of their difference. Arguments, silent frames and errors are those of `bss_eval`; where an estimate equals its

@@ -82,5 +82,8 @@ def pair_of(references: Audio, estimates: Audio) -> Pair:
 
 
 def _tensor(audio: Audio) -> Tensor:
-    # `np.array` copies: torch would warn of an array that it may not write.
-    return audio.detach() if isinstance(audio, Tensor) else torch.from_numpy(np.array(audio))
+    if isinstance(audio, Tensor):
+        return audio.detach()
+    # torch warns of an array that it may not write, and refuses steps backwards.
+    plain = audio.flags.writeable and min(audio.strides) >= 0
+    return torch.from_numpy(audio if plain else np.array(audio))

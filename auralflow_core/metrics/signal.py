@@ -79,7 +79,8 @@ def log_spectral_distance(
 
     The root mean square over bins of the difference of the two power spectra in dB, then the mean over frames and
     channels (Gray and Markel, "Distance measures for speech processing", 1976, the L2 norm of log spectra). Frames are
-    Hann windows, and those that fill no window are left out; a signal shorter than a window is padded with zeros.
+    Hann windows, and those that fill no window are left out; a signal shorter than a window stands in the middle of
+    one.
 
     Args:
         references: True sources, `(target, channel, time)`.
@@ -205,7 +206,8 @@ def _levels(signal: Array, frame: int) -> Array:
 
 def _frames(signal: Array, size: int, hop: int) -> Iterator[Array]:
     """Yield batches of frames, `(channel, frame, sample)`."""
-    padded = np.pad(signal, [(0, 0), (0, max(0, size - signal.shape[1]))])
+    missing = max(0, size - signal.shape[1])
+    padded = np.pad(signal, [(0, 0), (missing // 2, missing - missing // 2)])
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, ::hop]
     for first in range(0, frames.shape[1], SPECTRA_PER_BATCH):
         yield frames[:, first : first + SPECTRA_PER_BATCH]

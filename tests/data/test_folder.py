@@ -121,7 +121,6 @@ class TestFaults:
         self.check(root, "train", "'vocals' is there twice")
 
     def test_a_mixture_that_is_there_twice(self, fill: Callable[..., Path], write_song: SongWriter) -> None:
-        # BUG: the last one wins unnoticed.
         root = fill("train/a", "valid/b")
         (root / "train/a/mix.wav").write_bytes((root / "train/a/vocals.wav").read_bytes())
         self.check(root, "train", "twice")

@@ -180,11 +180,10 @@ class TestStemFiles:
         assert pitch(targets[1].numpy()) == pytest.approx(TONES["bass"], abs=5)
 
     def test_a_file_that_is_no_stem_file_is_refused(self, stem_folder: Path, tmp_path: Path) -> None:
-        # BUG: ends in the error of a package two floors down, with a traceback.
         (tmp_path / "train").mkdir()
         for name in ("a", "b"):
             (tmp_path / "train" / f"{name}.stem.mp4").write_bytes(b"not a movie")
-        with pytest.raises(AuralflowError, match="a.stem.mp4"):
+        with pytest.raises(AuralflowError, match=r"a\.stem\.mp4"):
             dataset(tmp_path).songs("train")
 
     def test_empty_split(self, stem_folder: Path, tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ class TestSetData:
             ((2, 1, 500), (2, 1, 1, 500)),
             ((2, 1, 500), (2, 1, 500)),
             ((2, 1, 500), (2, 3, 1, 500)),
-            # BUG: these pass set_data, and some broadcast against the estimates into a wrong loss.
+            # These would broadcast against the estimates into a wrong loss.
             ((2, 1, 500), (1, 2, 1, 500)),
             ((2, 1, 500), (2, 2, 2, 500)),
             ((2, 1, 500), (2, 2, 1, 499)),
@@ -81,7 +81,6 @@ class TestSetData:
         assert "\n" not in str(caught.value)
 
     def test_nothing_is_refused(self, make_model: ModelMaker) -> None:
-        # BUG: ends in a ValueError about unpacking.
         with pytest.raises(AuralflowError):
             make_model().set_data()
 
@@ -255,12 +254,11 @@ class TestSeparate:
         assert model.training
 
     def test_the_result_is_the_callers_to_change(self, make_model: ModelMaker) -> None:
-        # BUG: an inference tensor; editing it in place or training with it is an error.
+        # Not an inference tensor, which cannot be edited or trained with.
         estimates = make_model().separate(noise(1, 500))
         estimates *= 0.5
         (estimates * torch.ones(1, requires_grad=True)).sum().backward()
 
-    # BUG: the last two, with no channel and no item, end in an error of the FFT library.
     @pytest.mark.parametrize("shape", [(), (0,), (2, 0), (1, 1, 2, 100), (0, 100), (0, 1, 100)])
     def test_what_is_no_audio_is_refused(self, make_model: ModelMaker, shape: tuple[int, ...]) -> None:
         with pytest.raises(AuralflowError, match="shape"):
@@ -287,8 +285,7 @@ class TestSchedulerStep:
             (2, 1, [5, 4.9999, 4.9998], "1 1 .5"),
             (2, 1, [5, 4.99, 4.98], "1 1 1"),
             (1, 1, [0.0, 0.0, 0.0], "1 .5 stop"),
-            # BUG: the relative threshold turns round for losses below zero, such as SI-SDR's: the same or a slightly
-            # worse loss counts as better for ever, and neither a reduction nor the stop ever comes.
+            # Losses below zero, such as SI-SDR's, where a relative threshold must not turn round.
             (2, 1, [-5, -5, -5, -5, -5], "1 1 .5 .5 stop"),
             (1, 1, [-5, -4.9999, -4.9998], "1 .5 stop"),
             (1, 1, [-5, -6, -7], "1 1 1"),
@@ -420,7 +417,6 @@ class TestSaveAndLoad:
     ) -> None:
         trained.save(1, grad_scaler=False)
         other = fresh(make_model)
-        # BUG: load promises what the checkpoint holds, and fails on the part that was left out.
         other.load(1)
         assert equal(states(other)["optimizer"], states(trained)["optimizer"])
 
@@ -439,7 +435,7 @@ class TestSaveAndLoad:
     def test_another_shape_is_refused_in_one_line(self, trained: SeparationModel, make_model: ModelMaker) -> None:
         trained.save(1)
         other = make_model(targets=("vocals", "drums"))
-        with pytest.raises(CheckpointError, match="do not fit the settings .*targets was") as caught:
+        with pytest.raises(CheckpointError, match=r"do not fit the settings .*targets was") as caught:
             other.load_model(1)
         assert "\n" not in str(caught.value)
 
@@ -448,7 +444,7 @@ class TestSaveAndLoad:
         other = make_model()
         renamed = other.config.model.model_copy(update={"type": "Other"})
         other.config = other.config.model_copy(update={"model": renamed})
-        with pytest.raises(CheckpointError, match="trained as Toy, but config.json says Other"):
+        with pytest.raises(CheckpointError, match=r"trained as Toy, but config\.json says Other"):
             other.load_model(1)
 
     def test_meta_tells_what_was_saved(self, trained: SeparationModel) -> None:

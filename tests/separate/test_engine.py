@@ -40,7 +40,7 @@ def overlap_add(model: SeparationModel, audio: Audio, segment: int, overlap: int
     hop = segment - overlap
     if length <= segment:
         return model.separate(torch.from_numpy(audio)).numpy()
-    grid = list(range(0, length - segment, hop)) + [length - segment]
+    grid = [*range(0, length - segment, hop), length - segment]
     ramp = np.sin(0.5 * np.pi * (np.arange(overlap) + 0.5) / max(1, overlap)) ** 2
     output = np.zeros((len(model.targets), *audio.shape))
     for number, start in enumerate(grid):
@@ -145,7 +145,6 @@ class TestOverlapAdd:
     def test_values_out_of_range_are_refused(
         self, make_model: ModelMaker, settings_: dict[str, float], words: str
     ) -> None:
-        # BUG: a segment of NaN or infinity ends in an error of math.ceil; --segment nan takes one there.
         with pytest.raises(ConfigError, match=words):
             Separator(make_model(), **settings_)
 

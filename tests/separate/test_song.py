@@ -140,7 +140,6 @@ class TestFaults:
         source.write_bytes(source.read_bytes()[: source.stat().st_size * 3 // 4])
         self.check(Separator(make_model(), segment=2), source, tmp_path / "out", rf"song\.{suffix}")
 
-    # BUG: in these two no stem is left, but their empty folder is.
     def test_a_file_with_a_damaged_middle(self, make_model: ModelMaker, write_tone: Writer, tmp_path: Path) -> None:
         source = write_tone("song.flac", frames=400_000)
         content = bytearray(source.read_bytes())
@@ -189,7 +188,6 @@ class TestPlanOutputs:
         found = plan(tmp_path, "x/a.wav", "x/a.flac", "x/b.wav", roots=("x",))
         assert found == {"x/a.wav": "a.wav", "x/a.flac": "a.flac", "x/b.wav": "b"}
 
-    # BUG: songs of one name from two folders overwrite each other, and so do a.wav beside a.flac and a.wav.mp3.
     @pytest.mark.parametrize(
         ("songs", "roots"),
         [

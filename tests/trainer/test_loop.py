@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -144,6 +145,15 @@ class TestCheckpoints:
         with pytest.raises(CheckpointError, match="no checkpoint"):
             make_trainer().resume()
 
+    # BUG: what is missing is passed over, and training goes on from untrained weights or a new optimizer.
+    @pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer.pt"])
+    def test_an_incomplete_checkpoint_is_not_resumed(self, make_trainer: TrainerMaker, part: str) -> None:
+        trainer = make_trainer(max_epochs=1)
+        trainer.fit()
+        (trainer.store.path(8) / part).unlink()
+        with pytest.raises(CheckpointError, match=re.escape(part)):
+            make_trainer().resume()
+
     def test_another_batch_size_inside_an_epoch_is_refused(self, make_trainer: TrainerMaker) -> None:
         make_trainer(callbacks=[At(3, interrupt)]).fit()
         with pytest.raises(CheckpointError, match="batch_size was 4 and is 5") as caught:
@@ -161,8 +171,7 @@ class TestCheckpoints:
         trainer.resume()
         assert trainer.fit().steps == 8 + 2
 
-    # BUG: optimizer and scheduler bring their old settings along, so the remedy that the message for a loss of NaN
-    # names, a lower lr and --resume, does nothing.
+    # The message for a loss of NaN names this remedy: a lower lr, and --resume.
     def test_a_learning_rate_that_was_changed_holds_after_a_resume(self, make_trainer: TrainerMaker) -> None:
         make_trainer(max_epochs=1).fit()
         recorder = Recorder()
@@ -182,7 +191,6 @@ class TestCheckpoints:
         trainer.fit()
         assert recorder.epochs[0].lr == 0.005
 
-    # BUG: as above.
     def test_a_patience_that_was_changed_holds_after_a_resume(
         self, make_trainer: TrainerMaker, stubborn: nn.Module
     ) -> None:

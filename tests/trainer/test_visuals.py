@@ -59,6 +59,15 @@ class TestTensorBoard:
         steps = [event.step for event in events(trained_copy / "runs").Scalars("loss/step")]
         assert steps == list(range(1, 2 * first + 1))
 
+    def test_starting_over_leaves_no_curve_of_before(
+        self, trained_copy: Path, song_folder: Path, invoke: Callable[..., Any]
+    ) -> None:
+        # BUG: the events of the training that was thrown away stay, and each step is there twice.
+        first = len(events(trained_copy / "runs").Scalars("loss/step"))
+        invoke("train", trained_copy, song_folder, "--force", "--save_images", "no", "--quiet")
+        steps = [event.step for event in events(trained_copy / "runs").Scalars("loss/step")]
+        assert steps == list(range(1, first + 1))
+
 
 class TestSnippets:
     def test_audio_is_there_and_readable(self, trained_folder: Path) -> None:

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from auralflow_adaptive_unet import AdaptiveUNetParams, UNetParams, size_table
-from auralflow_adaptive_unet.layers import VOCABULARY, read_layer
-from auralflow_adaptive_unet.modules import make_module
-from auralflow_adaptive_unet.plan import Step
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as f
 
 from auralflow.models.build import AdaptiveUNet, UNet
+from auralflow_adaptive_unet import AdaptiveUNetParams, UNetParams, size_table
+from auralflow_adaptive_unet.layers import VOCABULARY, read_layer
+from auralflow_adaptive_unet.modules import make_module
+from auralflow_adaptive_unet.plan import Step
 from auralflow_core.errors import AuralflowError, ConfigError
 
 SMALL = {"max_layers": 2, "hidden_channels": 4}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from auralflow_adaptive_unet import AdaptiveUNetParams, UNetParams
 from auralflow_adaptive_unet.layers import VOCABULARY, read_layer
-
 from auralflow_core.config import ModelParams, validate
 from auralflow_core.config.yaml import parse_yaml
 from auralflow_core.errors import ConfigError

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from auralflow_audio_unet.network import UNetAudio, UNetRecurrentAudio, UNetVAEAudio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from auralflow_audio_unet.network import UNetAudio, UNetRecurrentAudio, UNetVAEAudio
 from auralflow_core.errors import ConfigError
 
 SMALL: dict[str, Any] = {"hidden_channels": 4, "depth": 3}

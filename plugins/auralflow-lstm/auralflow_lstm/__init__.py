@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from auralflow_simplenet import SimpleNetParams
 from pydantic import Field
 
 from auralflow_core import hookimpl
 from auralflow_core.registry import Register
+from auralflow_simplenet import SimpleNetParams
 
 
 class LSTMParams(SimpleNetParams):
@@ -18,7 +18,10 @@ class LSTMParams(SimpleNetParams):
     recurrent_depth: int = Field(3, ge=1, le=16, description="number of stacked LSTM layers")
     hidden_size: int = Field(1024, ge=1, le=8192, description="hidden features of each LSTM layer and direction")
     input_axis: int = Field(
-        1, ge=0, le=1, description="axis that the LSTM is fed along: 0: band by band; 1: frame by frame"
+        1,
+        ge=0,
+        le=1,
+        description="axis fed as features; 0: frequency, recurs over time; 1: time, over frequency",
     )
 
 

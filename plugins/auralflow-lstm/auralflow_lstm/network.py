@@ -9,11 +9,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from auralflow_simplenet.network import LEVELS, SpectrogramNetSimple
 from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_core.errors import ConfigError
+from auralflow_simplenet.network import LEVELS, SpectrogramNetSimple
 
 # Values of `input_axis`, numbered as the axes of a spectrogram (F, N).
 FREQUENCY_AXIS = 0
@@ -30,8 +30,9 @@ class SpectrogramNetLSTM(SpectrogramNetSimple):
         args: Positional arguments of `SpectrogramNetSimple`.
         recurrent_depth: Number of stacked LSTM layers, at least 1.
         hidden_size: Hidden features of each layer in each direction, at least 1.
-        input_axis: Axis that the LSTM is fed along, see `RecurrentBottleneck`. 1: over time, a frame's whole frequency
-            content at each step. 0: over frequency, one band of one frame at each step.
+        input_axis: Axis that is fed as features, see `RecurrentBottleneck`. 0, frequency: the recurrence runs over
+            time, with a frame's whole frequency content at each step. 1, time: it runs over frequency, through each
+            frame.
         kwargs: Keyword arguments of `SpectrogramNetSimple`. `dropout_p` also acts between the LSTM layers.
 
     Raises:
@@ -73,12 +74,12 @@ class SpectrogramNetLSTM(SpectrogramNetSimple):
 class RecurrentBottleneck(nn.Module):
     """Bidirectional LSTM layers (Graves and Schmidhuber, 2005) along one axis of an encoded spectrogram.
 
-    input_axis 1, over time: `(B, C, F', N')` becomes B sequences of N' steps with F' * C features each. A band always
-    lies at the same frequencies, so each one's channels are features of their own.
+    input_axis 0, frequency as features, recurs over time: `(B, C, F', N')` becomes B sequences of N' steps with
+    F' * C features each. A band always lies at the same frequencies, so each one's channels are features of their own.
 
-    input_axis 0, over frequency: `(B, C, F', N')` becomes B * N' sequences of F' steps with C features each. Which
-    frame a chunk begins with means nothing, so frames share weights: with one weight a frame, the network would only
-    take the length it was trained with.
+    input_axis 1, time as features, recurs over frequency: `(B, C, F', N')` becomes B * N' sequences of F' steps with
+    C features each. Which frame a chunk begins with means nothing, so frames share weights: with one weight a frame,
+    the network would only take the length it was trained with.
 
     The features that come out are projected to 2 * C channels. In neither case does a sequence hold more than one
     batch item.
@@ -107,7 +108,7 @@ class RecurrentBottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.bands = bands
-        self.is_over_time = input_axis == TIME_AXIS
+        self.is_over_time = input_axis == FREQUENCY_AXIS
         features = bands * channels if self.is_over_time else channels
         self.lstm = nn.LSTM(
             features,
@@ -146,8 +147,8 @@ def _resized(x: Tensor, bands: int, steps: int) -> Tensor:
 def _check_sizes(recurrent_depth: int, hidden_size: int, input_axis: int) -> None:
     if input_axis not in (FREQUENCY_AXIS, TIME_AXIS):
         raise ConfigError(
-            f"input_axis: {input_axis} is no axis of a spectrogram; use {TIME_AXIS} (the LSTM runs over time) or "
-            f"{FREQUENCY_AXIS} (over frequency)"
+            f"input_axis: {input_axis} is no axis of a spectrogram; use {FREQUENCY_AXIS} (the LSTM runs over time) or "
+            f"{TIME_AXIS} (over frequency)"
         )
     for name, value in {"recurrent_depth": recurrent_depth, "hidden_size": hidden_size}.items():
         if value < 1:

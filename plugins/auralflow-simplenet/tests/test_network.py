@@ -5,13 +5,13 @@ from typing import get_args
 
 import pytest
 import torch
-from auralflow_simplenet import SimpleNetParams
-from auralflow_simplenet.network import SpectrogramNetSimple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from auralflow_core.config import MaskActivation
+from auralflow_simplenet import SimpleNetParams
+from auralflow_simplenet.network import SpectrogramNetSimple
 
 RANGES = {
     "sigmoid": (0.0, 1.0),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from auralflow_lstm import LSTMParams
 from pydantic import Field
 
 from auralflow_core import hookimpl
 from auralflow_core.registry import Register
+from auralflow_lstm import LSTMParams
 
 
 class VAEParams(LSTMParams):

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from auralflow_lstm.network import SpectrogramNetLSTM
 from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_core.errors import ConfigError
 from auralflow_core.losses import kl_to_normal
+from auralflow_lstm.network import SpectrogramNetLSTM
 
 # Squared, it is the least variance that `kl_to_normal` tells apart; below it the divergence would have no gradient.
 _LEAST_DEVIATION = 1e-4

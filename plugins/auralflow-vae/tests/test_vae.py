@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from auralflow_vae.network import GaussianLatent, SpectrogramNetVAE
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +26,7 @@ from auralflow_core.config import Config, validate
 from auralflow_core.errors import ConfigError
 from auralflow_core.model import SeparationModel
 from auralflow_core.testing import ModelConformance
+from auralflow_vae.network import GaussianLatent, SpectrogramNetVAE
 
 PLUGIN = Path(__file__).parents[1]
 RATE = 8000
