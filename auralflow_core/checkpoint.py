@@ -74,10 +74,13 @@ class CheckpointStore:
         write_text(self.folder / "best.json", json.dumps({"step": step, "loss": loss}) + "\n")
 
     def keep_only(self, steps: set[int]) -> None:
-        """Remove the checkpoints of all other steps."""
+        """Remove the checkpoints of all other steps, and what a killed process left half written or half removed."""
         for step in self.steps():
             if step not in steps:
-                shutil.rmtree(self.path(step))
+                # Renamed first, so that a kill leaves no half of a checkpoint that looks whole.
+                self.path(step).rename(self.folder / f".step-{step:08d}.part")
+        for rest in self.folder.glob(".step-*.part"):
+            shutil.rmtree(rest, ignore_errors=True)
 
     def path(self, step: int) -> Path:
         """Return the folder of a step."""

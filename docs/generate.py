@@ -6,6 +6,7 @@ python docs/generate.py --write   write them
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,8 @@ from auralflow_core.cli import main as auralflow
 from auralflow_core.cli.show_model import setting_row
 from auralflow_core.config import Config
 from auralflow_core.config.settings import OLDER_NAMES
+from auralflow_core.known_types import PACKAGES
+from auralflow_core.registry import default_registry
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `nox -s docs -- --write`. -->\n"
@@ -45,6 +48,35 @@ def settings_page() -> str:
     return "\n".join(parts)
 
 
+def models_page() -> str:
+    """The table of the project's own architectures: facts from the registry, figures from benchmarks/models.py."""
+    measured = json.loads((DOCS / "models.json").read_text(encoding="utf-8"))
+    conditions, figures = measured["conditions"], measured["models"]
+    rows = [
+        "| type | plugin | domain | settings | parameters | training | separation | SDR | mixture |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in default_registry().models:
+        if entry.plugin not in PACKAGES.values():
+            continue
+        found = figures[entry.name]
+        settings = ", ".join(f"`{name}`" for name in entry.load_params().model_fields)
+        names = "<br>".join([f"`{entry.name}`", *(f"alias `{alias}`" for alias in entry.aliases)])
+        rows.append(
+            f"| {names} | [{entry.plugin}](../plugins/{entry.plugin}) | {entry.domain} | {settings} | "
+            f"{found['parameters'] / 1e6:.1f} M | {found['training']:.1f} | {found['separation']:.1f} | "
+            f"{found['sdr']:.2f} | {found['mixture_sdr']:.2f} |"
+        )
+    notes = (
+        f"Training and separation: seconds of audio in a second, {conditions['threads']} threads of a CPU, torch "
+        f"{conditions['torch']}. SDR: vocals in dB, museval's median over frames and then over the 4 test songs, after "
+        f"{conditions['minutes']:g} minutes of training with the default settings on 16 rendered songs of 30 s; "
+        "mixture: the score of the mixture itself. Minutes on a CPU are enough to compare how fast models learn, not "
+        "how good they get. All in one run of `benchmarks/models.py`.\n"
+    )
+    return "\n".join([(DOCS / "models-notes.md").read_text(encoding="utf-8"), NOTE, *rows, "", notes])
+
+
 def table(schema: Any) -> Iterator[str]:
     """Yield the rows of a group's table."""
     assert issubclass(schema, BaseModel)
@@ -58,7 +90,7 @@ def table(schema: Any) -> Iterator[str]:
 def run() -> int:
     """Compare or write the pages; return the exit status."""
     stale = []
-    for name, text in {"cli.md": cli_page(), "config.md": settings_page()}.items():
+    for name, text in {"cli.md": cli_page(), "config.md": settings_page(), "models.md": models_page()}.items():
         path = DOCS / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue

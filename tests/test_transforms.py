@@ -11,8 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from auralflow_core.config.stft_sizes import check_nola
 from auralflow_core.errors import ConfigError
-from auralflow_core.transforms import ISTFT, STFT, check_nola, mask_activation, resample
+from auralflow_core.transforms import ISTFT, STFT, mask_activation, resample
 
 LEADING = [(), (1,), (2, 1), (2, 3, 2)]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.command("train", context_settings=SETTINGS_CONTEXT)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL DATA [--SETTING VALUE]...")
 @click.option("--resume", is_flag=True, help="Go on from the latest checkpoint.")
-@click.option("--force", is_flag=True, help="Remove the model's checkpoints and start over.")
+@click.option("--force", is_flag=True, help="Remove the model's checkpoints and TensorBoard runs, and start over.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
 def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as_json: bool) -> None:
@@ -74,6 +74,8 @@ def run_training(config: Config, folder: Path, data: Path, *, resume: bool, forc
     trainer: Trainer = prepare_training(config, folder, data, callbacks=[progress])
     if steps and force:
         shutil.rmtree(store.folder)
+        # Two trainings in one set of curves could not be told apart.
+        shutil.rmtree(ModelFolder(folder).runs, ignore_errors=True)
     if resume:
         trainer.resume()
     save_config(config, config_path(folder))

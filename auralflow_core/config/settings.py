@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from auralflow_core.config.params import ModelParams
 from auralflow_core.config.schema import Config, ModelConfig
+from auralflow_core.config.setting import Setting
 from auralflow_core.config.yaml import parse_yaml
 from auralflow_core.errors import ConfigError, did_you_mean
 
@@ -42,13 +43,6 @@ OLDER_NAMES = {
     "workers": "num_workers",
 }
 """Names that older documents use. A setting that really has such a name goes first."""
-
-
-class Setting(NamedTuple):
-    """One `--name value` of the command line; the value is `None` where it stood alone."""
-
-    name: str
-    value: str | None
 
 
 def setting_paths(params: type[ModelParams] | None) -> dict[str, list[str]]:

@@ -7,8 +7,8 @@ worker process makes the same chunk, and a resumed training goes on with the chu
 from __future__ import annotations
 
 import math
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from auralflow_core.audio import match_channels
+from auralflow_core.audio import match_channels, resample
 from auralflow_core.config import DatasetConfig, TrainingConfig
 from auralflow_core.data.song import Song
 from auralflow_core.errors import DataError
-from auralflow_core.transforms import resample
 
 Batch = tuple[Tensor, Tensor]
 
@@ -34,12 +33,12 @@ class ChunkKey(NamedTuple):
     number: int
 
 
-@dataclass(frozen=True)
-class Excerpt:
-    """Where a chunk lies: a song and a first sample at the song's own rate."""
+class Excerpt(NamedTuple):
+    """Where a chunk lies: a song, a first sample and a number of samples at the song's own rate."""
 
     song: Song
     start: int
+    frames: int
 
 
 class ChunkDataset(Dataset[Batch]):
@@ -81,12 +80,14 @@ class ChunkDataset(Dataset[Batch]):
         return min(total, self.config.max_num_samples)
 
     def __getitem__(self, key: ChunkKey) -> Batch:
-        excerpt = self.excerpt(key)
-        length = self._native_frames(excerpt.song)
-        frames = min(length, excerpt.song.frames - excerpt.start)
-        mixture = self._convert(excerpt.song.read_mixture(excerpt.start, frames), excerpt.song)
-        stems = excerpt.song.read_stems(self.config.targets, excerpt.start, frames)
-        return mixture, torch.stack([self._convert(stem, excerpt.song) for stem in stems])
+        song, start, frames = self.excerpt(key)
+        stems = song.read_stems(self.config.targets, start, frames)
+        return self.mixture(key), torch.stack([self._convert(stem, song) for stem in stems])
+
+    def mixture(self, key: ChunkKey) -> Tensor:
+        """Return a chunk's mixture alone."""
+        song, start, frames = self.excerpt(key)
+        return self._convert(song.read_mixture(start, frames), song)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_plan"}
@@ -98,7 +99,8 @@ class ChunkDataset(Dataset[Batch]):
     def excerpt(self, key: ChunkKey) -> Excerpt:
         """Return the place of a chunk."""
         songs, starts = self._plan(key.epoch)
-        return Excerpt(self.songs[songs[key.number]], int(starts[key.number]))
+        song, start = self.songs[songs[key.number]], int(starts[key.number])
+        return Excerpt(song, start, min(self._native_frames(song), song.frames - start))
 
     def _make_plan(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the song and the first sample of every chunk of an epoch."""
@@ -123,12 +125,11 @@ class ChunkDataset(Dataset[Batch]):
         return max(1, song.frames // self._native_frames(song))
 
     def _convert(self, audio: NDArray[np.float32], song: Song) -> Tensor:
-        converted = resample(
-            torch.from_numpy(np.ascontiguousarray(match_channels(audio, self.config.num_channels))),
-            song.sample_rate,
-            self.config.sample_rate,
-        )[..., : self.config.chunk_frames]
-        return torch.nn.functional.pad(converted, (0, self.config.chunk_frames - converted.shape[-1]))
+        config = self.config
+        # soxr: at rates with no small ratio, such as 44056 to 44100 Hz, torchaudio's kernel takes gigabytes.
+        converted = resample(match_channels(audio, config.num_channels), song.sample_rate, config.sample_rate)
+        tensor = torch.from_numpy(np.ascontiguousarray(converted[:, : config.chunk_frames]))
+        return torch.nn.functional.pad(tensor, (0, config.chunk_frames - tensor.shape[-1]))
 
 
 class BatchSampler(Sampler[list[ChunkKey]]):
@@ -171,11 +172,13 @@ def chunk_loader(dataset: ChunkDataset, config: TrainingConfig) -> tuple[DataLoa
         num_workers=config.num_workers,
         pin_memory=config.pin_memory and torch.cuda.is_available(),
         persistent_workers=config.num_workers > 0,
-        worker_init_fn=_one_thread if config.num_workers else None,
+        worker_init_fn=_start_worker if config.num_workers else None,
     )
     return loader, sampler
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     # Each worker would otherwise start as many threads as there are cores.
     torch.set_num_threads(1)
+    # Ctrl-C reaches the whole process group; the trainer ends its workers when it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

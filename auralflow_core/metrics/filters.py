@@ -82,14 +82,17 @@ def _solve(lags: Correlations, kept: Sequence[int], estimates: range) -> Tensor 
     gram = gram_matrix(ahead, ahead.transpose(0, 1))
     gram.diagonal().add_(EPSILON)  # as museval does; it counts where a reference is all but silent
     scale = gram.diagonal().sqrt()[:, None]
-    factor, failed = torch.linalg.cholesky_ex(gram)
-    del gram
+    # In place, for this is the largest thing in memory; transposed, since LAPACK's matrices lie by columns.
+    failed = torch.empty((), dtype=torch.int32, device=gram.device)
+    factor, _ = torch.linalg.cholesky_ex(gram.mT, out=(gram.mT, failed))
     if int(failed):
         return None
     products = lags.cross[index][:, estimates.start : estimates.stop].transpose(1, 2).flatten(0, 1)
     probes = torch.randn(len(scale), PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     probes = probes.to(scale) / probes.norm(dim=0).to(scale)
-    solution = torch.cholesky_solve(torch.cat([products, scale * probes], dim=1), factor)
+    # Two solutions instead of `cholesky_solve`, which copies the factor.
+    halfway = torch.linalg.solve_triangular(factor, torch.cat([products, scale * probes], dim=1), upper=False)
+    solution = torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
     # A step of the power method on the inverse: what it returns is at most 1 / (least eigenvalue), and near it.
     inverse = float((scale * solution[:, len(estimates) :]).norm(dim=0).max())
     if not inverse * LEAST_EIGENVALUE < 1:

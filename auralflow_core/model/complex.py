@@ -13,7 +13,8 @@ from auralflow_core.config import Config
 from auralflow_core.errors import RegistryError
 from auralflow_core.losses import Criterion
 from auralflow_core.model.prediction import Prediction
-from auralflow_core.model.waveform import PhaseAwareModel, with_target_axis
+from auralflow_core.model.shapes import with_target_axis
+from auralflow_core.model.waveform import PhaseAwareModel
 
 OUTPUTS = ("mask", "spectrogram")
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from auralflow_core.model.base import SeparationModel
 from auralflow_core.model.prediction import Prediction
+from auralflow_core.model.shapes import with_target_axis
 
 
 class SpectrogramMaskModel(SeparationModel):
@@ -19,14 +20,17 @@ class SpectrogramMaskModel(SeparationModel):
     makes_mask = True
 
     def predict(self, mixture: Tensor, target: Tensor | None = None) -> Prediction:
-        """Estimate the targets of `(batch, channel, time)`."""
+        """Estimate the targets of `(batch, channel, time)`.
+
+        Raises:
+            RegistryError: The network returned another shape.
+        """
         length = mixture.shape[-1]
         spectrogram = self.stft(mixture)  # (batch, channel, bin, frame), complex
         magnitude = spectrogram.abs()
         with self.autocast():
             mask = self.network(magnitude)
-        batch, channels, bins, frames = magnitude.shape
-        mask = mask.float().reshape(batch, len(self.targets), channels, bins, frames)
+        mask = with_target_axis(mask, magnitude.shape, len(self.targets), self.config.model.type).float()
         return Prediction(
             self.stft,
             mixture,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from auralflow_core.config import Config
-from auralflow_core.errors import RegistryError
 from auralflow_core.losses import Criterion
 from auralflow_core.losses import Prediction as PredictionLike
 from auralflow_core.model.base import SeparationModel
 from auralflow_core.model.prediction import Prediction
+from auralflow_core.model.shapes import with_target_axis
 from auralflow_core.transforms import STFT
 
 
@@ -88,27 +88,3 @@ class AudioDistance(Criterion):
         distance = (prediction.estimate_audio - prediction.target_audio).abs().mean()
         configured: Tensor = self.criterion(prediction)
         return configured + size * distance
-
-
-def with_target_axis(output: Tensor, shape: Sequence[int], num_targets: int, model_type: str) -> Tensor:
-    """Return a network's output with its target axis.
-
-    Args:
-        output: `(batch, target, ...)`, or `(batch, ...)` with one target.
-        shape: Shape `(batch, ...)` of the network's input.
-        num_targets: Number of targets.
-        model_type: Name of the architecture, for the message.
-
-    Raises:
-        RegistryError: The output has another shape. A reshape would put samples in the wrong places unnoticed.
-    """
-    batch, *rest = shape
-    wanted = (batch, num_targets, *rest)
-    if num_targets == 1 and output.shape == (batch, *rest):
-        return output.unsqueeze(1)
-    if output.shape != wanted:
-        raise RegistryError(
-            f"{model_type}: the network returned shape {tuple(output.shape)} for an input of shape {tuple(shape)} and "
-            f"{num_targets} target{'s' * (num_targets > 1)}, where {wanted} is expected; this is a fault of its plugin"
-        )
-    return output

@@ -96,7 +96,9 @@ class Trainer:
             CheckpointError: There is none, it is damaged, or it belongs to another model.
         """
         step = self.store.latest()
-        self.model.load(step)
+        model = self.model
+        for load in (model.load_model, model.load_optim, model.load_scheduler, model.load_grad_scaler):
+            load(step)
         self._keep_changed_lr(step)
         state = self.store.load(step, "trainer")
         self.progress = Progress(**state["progress"])
@@ -195,7 +197,7 @@ class Trainer:
     def _first_mixtures(self, epoch: int) -> Iterator[Tensor]:
         """Yield the mixtures of an epoch's first batches."""
         for batch in range(min(self.config.batch_norm_batches, self.steps_per_epoch)):
-            yield torch.stack([self.train_data[key][0] for key in self._sampler.keys(epoch, batch)])
+            yield torch.stack([self.train_data.mixture(key) for key in self._sampler.keys(epoch, batch)])
 
     def _validate(self) -> float:
         """Return the mean validation loss over chunks."""

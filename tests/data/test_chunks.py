@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from auralflow_core.audio import resample
 from auralflow_core.config import DatasetConfig, TrainingConfig
 from auralflow_core.data.chunks import BatchSampler, ChunkDataset, ChunkKey, chunk_loader
 from auralflow_core.data.song import Audio, Song
 from auralflow_core.errors import AuralflowError
-from auralflow_core.transforms import resample
 
 RATE = 1000
 
@@ -141,7 +141,7 @@ class TestContent:
         mixture, targets = dataset[ChunkKey(0, 0)]
         assert mixture.shape == (1, 100) and targets.shape == (1, 1, 100)
         start, length = dataset.excerpt(ChunkKey(0, 0)).start, min(frames, -(-rate // 10))
-        expected = resample(torch.from_numpy(one.read_mixture(start, length)), rate, RATE)[:, :100]
+        expected = torch.from_numpy(resample(one.read_mixture(start, length), rate, RATE))[:, :100]
         assert torch.equal(mixture[:, : expected.shape[1]], expected)
         assert not mixture[:, expected.shape[1] :].any()
 

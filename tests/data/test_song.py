@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from auralflow_core.audio import read_audio
 from auralflow_core.data import song as song_module
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.errors import AudioError, AuralflowError, DataError
@@ -16,7 +17,8 @@ SongWriter = Callable[..., Path]
 
 
 def read(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
+    audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(audio.T)
 
 
 def open_song(folder: Path, *, mixture: bool = True) -> Song:
@@ -60,11 +62,10 @@ class TestReading:
         self, write_song: SongWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         asked: list[tuple[str, Any, Any]] = []
-        real = song_module.read_audio
 
         def spy(path: Path, start: int = 0, frames: int | None = None) -> Any:
             asked.append((path.stem, start, frames))
-            return real(path, start, frames)
+            return read_audio(path, start, frames)
 
         song = open_song(write_song(tmp_path / "song", frames=80_000))
         monkeypatch.setattr(song_module, "read_audio", spy)

@@ -43,7 +43,8 @@ class Identity(nn.Module):
         self.weight = nn.Parameter(torch.ones(1))
 
     def forward(self, magnitude: Tensor) -> Tensor:
-        return self.weight * torch.ones_like(magnitude).unsqueeze(1).repeat(1, self.targets, 1, 1, 1)
+        mask: Tensor = self.weight * torch.ones_like(magnitude).unsqueeze(1).repeat(1, self.targets, 1, 1, 1)
+        return mask
 
 
 class ToyVariational(ToyMask):
@@ -68,7 +69,8 @@ class ToyLinear(nn.Module):
     def forward(self, magnitude: Tensor) -> Tensor:
         hidden = self.layer(magnitude)
         self.seen = hidden.dtype
-        return hidden.sigmoid()
+        mask: Tensor = hidden.sigmoid()
+        return mask
 
 
 def make_config(

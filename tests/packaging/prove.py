@@ -2,7 +2,8 @@
 
     python tests/packaging/prove.py REPOSITORY
 
-Builds a wheel of the core and of every plugin, installs them one after the other, and looks at what is listed each time.
+Builds a wheel of the core and of every plugin, installs them one after the other, and looks at what is listed each
+time.
 """
 
 from __future__ import annotations

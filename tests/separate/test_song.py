@@ -20,7 +20,8 @@ Writer = Callable[..., Path]
 
 
 def read(path: Path) -> np.ndarray:
-    return soundfile.read(path, dtype="float32", always_2d=True)[0].T
+    audio, _ = soundfile.read(path, dtype="float32", always_2d=True)
+    return np.asarray(audio.T)
 
 
 class TestSeparateSong:

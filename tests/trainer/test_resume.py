@@ -157,6 +157,7 @@ def test_ctrl_c_on_the_command_line(
 ) -> None:
     other = shutil.copytree(model_folder, tmp_path / "other")
     settings = ["--max_epochs", "2", "--dropout_p", "0.4", "--save_images", "false", "--tensorboard", "false"]
+    settings += ["--num_workers", "1"]
     invoke("train", other, song_folder, "--quiet", *settings)
     # The whole process group is told, workers too, as a terminal does.
     stopped = subprocess.run(
