@@ -67,8 +67,9 @@ def demo(save: Path, minutes: float, songs: int, seed: int) -> None:
     _say(f"auralflow test {folder} {data}")
     run_test(folder, data, step=None, device=None, backend="auralflow", quiet=False)
     song = next(find_audio([data / "test"])).parent / "mixture.wav"
-    _say(f"auralflow separate {folder} '{song}' --residual --save {save / 'separated'}")
-    outputs = plan_outputs([song], save / "separated" / song.parent.name)
+    stems = save / "separated" / song.parent.name
+    _say(f"auralflow separate {folder} '{song}' --residual --save '{stems}'")
+    outputs = plan_outputs([song], stems)
     run_separation(Separator(load_model(folder)), outputs, Options(residual=True), quiet=False)
     _say_where(folder, data, next(iter(outputs.values())), ModelFolder(folder))
 

@@ -34,7 +34,7 @@ def correlate(pair: Pair, start: int, stop: int, filter_length: int) -> Correlat
     products of their spectra add up over the blocks, so that each block costs forward transforms only.
     """
     rows = pair.num_targets * pair.num_channels
-    num_fft = next_fast_len(max(8 * filter_length, 512), real=True)
+    num_fft = next_fast_len(max(4 * filter_length, 512), real=True)
     block = num_fft - filter_length + 1
     num_blocks = -(-(stop - start) // block)
     batch = max(1, BATCH_SAMPLES // (2 * rows * num_fft))

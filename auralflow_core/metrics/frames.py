@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ Bounds = tuple[int, int]
 
 # Measured: spectra of pieces of this size, in batches of this size, stay in the caches.
 PIECE_SAMPLES = 2**13
-BATCH_SAMPLES = 2**18
+BATCH_SAMPLES = 2**19
 SILENCE_BLOCK = 2**12
 
 
@@ -79,15 +78,15 @@ class FrameEnergies:
         size = -(-longest // count)
         num_fft = next_fast_len(size + taps - 1, real=True)
         responses = _responses(filters, num_fft)
+        count = min(count, max(1, BATCH_SAMPLES // (pair.num_targets * pair.num_channels * num_fft)))
         sums = torch.zeros(7, len(frames), pair.num_targets, dtype=torch.float64, device=pair.device)
-        pieces = _pieces(frames, size, taps)
-        rows = pair.num_targets * pair.num_channels
-        while batch := list(islice(pieces, max(1, BATCH_SAMPLES // (rows * num_fft)))):
-            numbers = torch.tensor([number for number, _ in batch], device=pair.device)
-            heard = [pair.read(first - taps + 1, first + size, *frames[number]) for number, first in batch]
-            references, estimates = torch.stack(heard, dim=1)
-            own, whole = _project(references, responses, num_fft, taps)
-            sums.index_add_(1, numbers, _energies(references[..., taps - 1 :], estimates[..., taps - 1 :], own, whole))
+        for number, (start, stop) in enumerate(frames):
+            for first in range(start, stop + taps - 1, count * size):
+                # Each piece begins with the samples on which the filters still ring.
+                both = pair.read(first - taps + 1, first + count * size, start, stop)
+                own, whole = _project(both[0].unfold(2, size + taps - 1, size), responses, num_fft, taps)
+                references, estimates = both[..., taps - 1 :].unfold(3, size, size)
+                sums[:, number] += _energies(references, estimates, own, whole)
         (
             self.target,
             self.error,
@@ -97,13 +96,6 @@ class FrameEnergies:
             self.projected,
             self.artifacts,
         ) = sums.cpu().numpy()
-
-
-def _pieces(frames: Sequence[Bounds], size: int, taps: int) -> Iterator[tuple[int, int]]:
-    """Yield the frame's number and the first sample of each piece of the filtered frames."""
-    for number, (start, stop) in enumerate(frames):
-        for first in range(start, stop + taps - 1, size):
-            yield number, first
 
 
 def _responses(filters: Filters, num_fft: int) -> Tensor:
@@ -117,17 +109,18 @@ def _responses(filters: Filters, num_fft: int) -> Tensor:
     return ordered
 
 
-def _project(references: Tensor, responses: Tensor, num_fft: int, taps: int) -> tuple[Tensor, Tensor]:
-    """Return own and whole projections `(piece, target, channel, time)` of pieces that begin `taps - 1` early."""
-    spectra = torch.fft.rfft(references.flatten(1, 2), n=num_fft)
+def _project(pieces: Tensor, responses: Tensor, num_fft: int, taps: int) -> tuple[Tensor, Tensor]:
+    """Return own and whole projections `(target, channel, piece, time)` of references that begin `taps - 1` early."""
+    targets, channels, count, length = pieces.shape
+    spectra = torch.fft.rfft(pieces, n=num_fft).view(targets * channels, count, -1)
     # (bin, output, row) x (bin, row, piece)
-    projected = torch.bmm(responses, spectra.permute(2, 1, 0).contiguous()).permute(2, 1, 0).contiguous()
-    signals = torch.fft.irfft(projected, n=num_fft)[..., taps - 1 : references.shape[-1]]
-    own, whole = signals.unflatten(1, (2, *references.shape[1:3])).unbind(1)
+    projected = torch.bmm(responses, spectra.permute(2, 0, 1).contiguous()).permute(1, 2, 0).contiguous()
+    signals = torch.fft.irfft(projected, n=num_fft)[..., taps - 1 : length]
+    own, whole = signals.view(2, targets, channels, count, -1)
     return own, whole
 
 
 def _energies(target: Tensor, estimate: Tensor, own: Tensor, whole: Tensor) -> Tensor:
-    """Return the energies `(energy, piece, target)` in the order of `FrameEnergies`' attributes."""
+    """Return the energies `(energy, target)` in the order of `FrameEnergies`' attributes."""
     parts = (target, estimate - target, own - target, own, whole - own, whole, estimate - whole)
-    return torch.stack([torch.linalg.vector_norm(part, dim=(2, 3)) for part in parts]).square()
+    return torch.stack([torch.linalg.vector_norm(part, dim=(1, 2, 3)) for part in parts]).square()
