@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from auralflow_core.hookspecs import hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register, hookimpl
 
 _LOSSES = {
     "l1": ("L1Loss", "mean absolute error of magnitudes"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import pluggy
 
-if TYPE_CHECKING:
-    from auralflow_core.registry import Register
-
 PROJECT = "auralflow"
+
+Register = Callable[..., None]
+"""What each hook is called with; its arguments are those of the hook's docstring."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

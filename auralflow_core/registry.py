@@ -31,11 +31,11 @@ from auralflow_core.entries import (
     reason_of,
 )
 from auralflow_core.errors import RegistryError, did_you_mean
+from auralflow_core.hookspecs import Register
 from auralflow_core.known_types import PACKAGES
 
 GROUP = "auralflow"
 PREFIX = "auralflow-"
-Register = Callable[..., None]
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def _run(side: str, folder: str) -> Run:
     if side == "museval":
         # The layout and type in which musdb hands audio to museval.
         references, estimates = (np.moveaxis(audio, 1, 2).astype(np.float64) for audio in (references, estimates))
-    before = _resident()
+    before = _memory("VmRSS")
     start, cpu_start = time.perf_counter(), time.process_time()
     if side == "museval":
         scores = np.array(museval_bss_eval(references, estimates, window=SAMPLE_RATE, hop=SAMPLE_RATE)[:4])
@@ -101,16 +101,17 @@ def _run(side: str, folder: str) -> Run:
         found = bss_eval(references, estimates)
         scores = np.stack([found.sdr, found.isr, found.sir, found.sar])
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Run(seconds, cpu_seconds, peak - before, scores)
+    return Run(seconds, cpu_seconds, _memory("VmHWM") - before, scores)
 
 
-def _resident() -> int:
-    """Return the memory in use in bytes; on systems without /proc the peak so far."""
-    status = Path("/proc/self/statm")
+def _memory(field: str) -> float:
+    """Return the process's memory in bytes, now (`VmRSS`) or at its peak (`VmHWM`); without /proc, the peak."""
+    status = Path("/proc/self/status")
     if status.exists():
-        return int(status.read_text().split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        # Not `ru_maxrss`, which on Linux begins with the memory of the process that started this one.
+        line = next(line for line in status.read_text().splitlines() if line.startswith(field))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _stems(songs: Path | None, seconds: int, targets: int) -> Audio:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import torch
 from pydantic import BaseModel
 
+from auralflow_core.build import build_network, default_config
 from auralflow_core.cli import main as auralflow
 from auralflow_core.cli.show_model import setting_row
 from auralflow_core.config import Config
@@ -50,23 +52,39 @@ def settings_page() -> str:
 
 def models_page() -> str:
     """The table of the project's own architectures: facts from the registry, figures from benchmarks/models.py."""
-    measured = json.loads((DOCS / "models.json").read_text(encoding="utf-8"))
-    conditions, figures = measured["conditions"], measured["models"]
-    rows = [
-        "| type | plugin | domain | settings | parameters | training | separation | SDR | mixture |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    measured = _measured()
+    columns = ["type", "plugin", "domain", "parameters", "settings", *(measured["columns"] if measured else ())]
+    rows = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for entry in default_registry().models:
         if entry.plugin not in PACKAGES.values():
             continue
-        found = figures[entry.name]
-        settings = ", ".join(f"`{name}`" for name in entry.load_params().model_fields)
-        names = "<br>".join([f"`{entry.name}`", *(f"alias `{alias}`" for alias in entry.aliases)])
-        rows.append(
-            f"| {names} | [{entry.plugin}](../plugins/{entry.plugin}) | {entry.domain} | {settings} | "
-            f"{found['parameters'] / 1e6:.1f} M | {found['training']:.1f} | {found['separation']:.1f} | "
-            f"{found['sdr']:.2f} | {found['mixture_sdr']:.2f} |"
-        )
+        cells = [
+            "<br>".join([f"`{entry.name}`", *(f"alias `{alias}`" for alias in entry.aliases)]),
+            f"[{entry.plugin}](../plugins/{entry.plugin})",
+            entry.domain,
+            f"{parameter_count(entry.name) / 1e6:.1f} M",
+            ", ".join(f"`{name}`" for name in entry.load_params().model_fields),
+            *(measured["models"][entry.name] if measured else ()),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    notes = (DOCS / "models-notes.md").read_text(encoding="utf-8")
+    return "\n".join([notes, NOTE, *rows, "", *([measured["notes"]] if measured else ())])
+
+
+def parameter_count(type_: str) -> int:
+    """The number of parameters with default settings, counted without memory for them."""
+    with torch.device("meta"):
+        network = build_network(default_config(type_, "model"))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _measured() -> dict[str, Any] | None:
+    """What benchmarks/models.py wrote, as columns of text; nothing before its first run."""
+    path = DOCS / "models.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    conditions = found["conditions"]
     notes = (
         f"Training and separation: seconds of audio in a second, {conditions['threads']} threads of a CPU, torch "
         f"{conditions['torch']}. SDR: vocals in dB, museval's median over frames and then over the 4 test songs, after "
@@ -74,7 +92,9 @@ def models_page() -> str:
         "mixture: the score of the mixture itself. Minutes on a CPU are enough to compare how fast models learn, not "
         "how good they get. All in one run of `benchmarks/models.py`.\n"
     )
-    return "\n".join([(DOCS / "models-notes.md").read_text(encoding="utf-8"), NOTE, *rows, "", notes])
+    names = ("training", "separation", "sdr", "mixture_sdr")
+    models = {type_: [f"{figures[name]:.2f}" for name in names] for type_, figures in found["models"].items()}
+    return {"columns": ["training", "separation", "SDR", "mixture"], "models": models, "notes": notes}
 
 
 def table(schema: Any) -> Iterator[str]:

@@ -39,7 +39,6 @@ def test_scalars_are_read_as_version_1_2_does(text: str, value: Any) -> None:
     assert found == value and type(found) is type(value)
 
 
-# BUG: the dumper follows YAML 1.1 and leaves such words without quotes; our own reader takes them for numbers.
 @example("1e-4")
 @example({"name": "0E0"})
 @settings(max_examples=50, deadline=None)

@@ -110,8 +110,6 @@ def test_several_targets_need_their_axis(make_model: ModelMaker, batch: BatchMak
 def test_a_network_of_another_shape_is_refused(
     make_model: ModelMaker, batch: BatchMaker, shape: Callable[[Tensor], tuple[int, ...]]
 ) -> None:
-    # BUG: the mask is reshaped, so targets in the wrong place of as many numbers pass unnoticed, the rest is a
-    # RuntimeError; the other wrappers refuse with `with_target_axis`.
     model = make_model(Returns(shape), targets=("a", "b"))
     model.set_data(*batch(3, 2))
     with pytest.raises((RegistryError, ConfigError), match="shape"):

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from auralflow_core import ModelParams, hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 # By reading, not importing: registration must not import torch.
 NETWORKS = [

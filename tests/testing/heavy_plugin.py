@@ -6,7 +6,7 @@ from faulty_networks import Good
 from faulty_plugin import GoodParams
 
 from auralflow_core import hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 
 @hookimpl

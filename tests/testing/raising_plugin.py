@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from auralflow_core import hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 
 @hookimpl

@@ -145,7 +145,6 @@ class TestCheckpoints:
         with pytest.raises(CheckpointError, match="no checkpoint"):
             make_trainer().resume()
 
-    # BUG: what is missing is passed over, and training goes on from untrained weights or a new optimizer.
     @pytest.mark.parametrize("part", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer.pt"])
     def test_an_incomplete_checkpoint_is_not_resumed(self, make_trainer: TrainerMaker, part: str) -> None:
         trainer = make_trainer(max_epochs=1)

@@ -62,7 +62,6 @@ class TestTensorBoard:
     def test_starting_over_leaves_no_curve_of_before(
         self, trained_copy: Path, song_folder: Path, invoke: Callable[..., Any]
     ) -> None:
-        # BUG: the events of the training that was thrown away stay, and each step is there twice.
         first = len(events(trained_copy / "runs").Scalars("loss/step"))
         invoke("train", trained_copy, song_folder, "--force", "--save_images", "no", "--quiet")
         steps = [event.step for event in events(trained_copy / "runs").Scalars("loss/step")]

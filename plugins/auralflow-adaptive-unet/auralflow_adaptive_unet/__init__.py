@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from auralflow_adaptive_unet.params import AdaptiveUNetParams, UNetParams, size_table
 from auralflow_core import hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 __all__ = ["AdaptiveUNetParams", "UNetParams", "size_table"]
 

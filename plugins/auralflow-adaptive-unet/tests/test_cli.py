@@ -116,7 +116,6 @@ def test_settings_on_the_command_line(tmp_path: Path) -> None:
     assert params(folder)["bottleneck"] == {"type": "lstm", "layers": None}
     run("config", "m", "--save", tmp_path, "--decoder", "[[upsample, 2], [conv, 3], relu]")
     assert params(folder)["decoder"] == [["upsample", 2], ["conv", 3], ["relu"]]
-    # BUG: `config.settings.setting_paths` knows neither settings of groups nor `synonyms` of the params class.
     run("config", "m", "--save", tmp_path, "--encoder.leak", 0.1, "--downsample", "maxpool", "--bottleneck-size", 2)
     assert params(folder)["encoder"] == {"block_layers": 1, "kernel_size": 3, "down": "maxpool", "leak": 0.1}
     assert params(folder)["bottleneck"] == {"type": "lstm", "layers": 2}

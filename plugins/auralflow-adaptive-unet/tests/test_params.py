@@ -276,7 +276,6 @@ def test_the_original_readmes_python_examples() -> None:
 
 
 def test_the_face_is_there_after_import_auralflow() -> None:
-    # BUG: needs `build` in `auralflow.models.__getattr__`.
     subprocess.run([sys.executable, "-c", "import auralflow; auralflow.models.build.UNet"], check=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from auralflow_core import ModelParams, hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 # What a bottleneck frame may span: longer ones would pad a chunk of some seconds to a multiple of itself.
 MAX_FRAME = 65536

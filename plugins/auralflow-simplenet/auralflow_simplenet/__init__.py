@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from auralflow_core import MaskActivation, ModelParams, hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 
 
 class SimpleNetParams(ModelParams):

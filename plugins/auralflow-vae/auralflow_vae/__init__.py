@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from auralflow_core import hookimpl
-from auralflow_core.registry import Register
+from auralflow_core.hookspecs import Register
 from auralflow_lstm import LSTMParams
 
 
