@@ -15,6 +15,8 @@ nox.needs_version = ">=2024.3"
 TORCH = os.environ.get("AURALFLOW_TORCH", "torch==2.13.0")
 PLUGINS = sorted(path.parent for path in Path("plugins").glob("*/pyproject.toml"))
 TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "mido", "hatchling", "av")
+# What the plugins are compared with; Open-Unmix imports torchaudio, and of this one torch 2.13 runs the Python parts.
+PEERS = ("openunmix==1.3.0", "demucs==4.1.0", "torchaudio==2.11.0")
 LINT_TOOLS = ("ruff==0.17.5",)
 TYPE_TOOLS = ("mypy==2.4.1", "types-PyYAML", "pytest>=8", "hypothesis", "nox")
 
@@ -71,6 +73,17 @@ def packaging(session: nox.Session) -> None:
     """Build all wheels and install them one after the other into a fresh environment."""
     session.install(TORCH)
     session.run("python", "tests/packaging/prove.py", ".")
+
+
+@nox.session
+def parity(session: nox.Session) -> None:
+    """Compare networks, whole songs and training steps with the packages that published them."""
+    modules = sorted(Path("plugins").glob("*/tests/test_parity.py"))
+    session.install(TORCH)
+    session.install(
+        "pytest>=8", *PEERS, "-e", ".", *(word for path in modules for word in ("-e", str(path.parents[1])))
+    )
+    session.run("pytest", *(str(path) for path in modules), *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -6,9 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auralflow_core.library import separate_files as separate_files
+    from auralflow_core.separate import Ensemble as Ensemble
     from auralflow_core.separate import Separator as Separator
 
-__all__ = ["Separator", "list_models", "models", "utils"]
+__all__ = ["Ensemble", "Separator", "list_models", "models", "separate_files", "utils"]
 
 
 def list_models() -> list[str]:
@@ -22,8 +24,8 @@ def list_models() -> list[str]:
 def __getattr__(name: str) -> Any:
     if name in ("models", "utils"):
         return importlib.import_module(f"auralflow.{name}")
-    if name == "Separator":
-        from auralflow_core.separate import Separator
-
-        return Separator
+    if name in ("Ensemble", "Separator"):
+        return getattr(importlib.import_module("auralflow_core.separate"), name)
+    if name == "separate_files":
+        return importlib.import_module("auralflow_core.library").separate_files
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,18 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from auralflow_core.config import Config, load_config, validate
-from auralflow_core.entries import load_target
-from auralflow_core.errors import CheckpointError, ConfigError, RegistryError
+from auralflow_core.config import Config, Conversion, load_config, save_config, validate
+from auralflow_core.config.files import CONFIG_NAMES
+from auralflow_core.entries import WeightsEntry, load_target, reason_of
+from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError, RegistryError
+from auralflow_core.files import atomic_folder
 from auralflow_core.registry import Registry, default_registry
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from auralflow_core.config.training_groups import CriterionTerm
     from auralflow_core.data.open import SongDataset
     from auralflow_core.losses import Criterion
     from auralflow_core.model import SeparationModel
     from auralflow_core.trainer.callbacks import Callback
+    from auralflow_core.weights import WeightsStore
 
 WRAPPERS = {
     "magnitude": "auralflow_core.model.magnitude:SpectrogramMaskModel",
@@ -79,10 +83,28 @@ def known_sizes(config: Config) -> dict[str, int]:
 
 
 def build_criterion(config: Config, registry: Registry | None = None) -> Criterion:
-    """Return the loss that `training.criterion` names."""
-    entry = (registry or default_registry()).losses.get(config.training.criterion)
-    arguments = {name: getattr(config.training, name) for name in entry.settings}
-    criterion: Criterion = load_target(entry.loss, entry)(**arguments)
+    """Return the loss that `training.criterion` names, or the weighted sum of several.
+
+    Raises:
+        ConfigError: A loss refuses its arguments.
+    """
+    from auralflow_core.losses import WeightedSum
+
+    terms = config.training.criterion_terms
+    losses = [_build_loss(term, config, registry or default_registry()) for term in terms]
+    if isinstance(config.training.criterion, str):
+        return losses[0]
+    return WeightedSum([(term.weight, loss) for term, loss in zip(terms, losses, strict=True)])
+
+
+def _build_loss(term: CriterionTerm, config: Config, registry: Registry) -> Criterion:
+    entry = registry.losses.get(term.name)
+    arguments = {name: getattr(config.training, name) for name in entry.settings} | term.args
+    make = load_target(entry.loss, entry)
+    try:
+        criterion: Criterion = make(**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"training.criterion: {term.name} refuses {term.args}: {error}") from error
     return criterion
 
 
@@ -115,31 +137,134 @@ def model_parts(config: Config, registry: Registry | None = None) -> dict[str, A
 
 
 def load_model(
-    folder: str | Path,
+    source: str | Path,
     *,
     step: int | None = None,
     device: str | None = None,
     registry: Registry | None = None,
+    store: WeightsStore | None = None,
 ) -> SeparationModel:
-    """Return a trained model of a model folder, ready to separate.
+    """Return a trained model, ready to separate.
 
     Args:
-        folder: The model folder.
+        source: A model folder, or the name of public weights, which are downloaded when they are first used. A model
+            folder that has the name of weights goes first; `NAME@PLUGIN` names the weights then.
         step: The checkpoint's step; by default the one with the lowest validation loss.
         device: Where it runs; by default `training.device`.
         registry: The registry; by default that of the installed plugins.
+        store: Where downloaded weights lie; by default the user's cache folder.
 
     Raises:
-        ConfigError: The folder is no model folder, or its configuration is not valid.
-        CheckpointError: The model was never trained, or the checkpoint is damaged or of another architecture.
+        ConfigError: The source is neither a model folder nor the name of weights, or its configuration is not valid.
+        CheckpointError: The model was never trained; or the checkpoint or a downloaded file is damaged or of another
+            architecture.
         RegistryError: The plugin of the architecture is not installed.
     """
+    registry = registry or default_registry()
+    entry = find_weights(source, registry)
+    if entry is None:
+        return _load_folder(Path(source), step, device, registry)
+    if step is not None:
+        raise CheckpointError(f"{source}: public weights have no steps; leave out the step")
+    return _load_weights(entry, device, registry, store)
+
+
+def find_weights(source: str | Path, registry: Registry | None = None) -> WeightsEntry | None:
+    """Return the public weights that a source names, or `None` for a model folder.
+
+    Raises:
+        ConfigError: It is one word, and neither a folder nor the name of weights.
+    """
+    path = Path(source)
+    if any((path / name).is_file() for name in CONFIG_NAMES):
+        return None
+    try:
+        return (registry or default_registry()).weights.get(str(source))
+    except RegistryError as error:
+        if path.exists() or len(path.parts) != 1:
+            return None
+        raise ConfigError(f"{source}: there is no model folder of that name, and {error}") from error
+
+
+def _load_weights(
+    entry: WeightsEntry, device: str | None, registry: Registry, store: WeightsStore | None
+) -> SeparationModel:
+    from auralflow_core.weights import WeightsStore
+
+    store = store or WeightsStore()
+    paths = store.fetch(entry)
+    try:
+        groups = _weights_config(entry, paths)
+        state = _weights_state(entry, paths)
+    except AuralflowError:
+        raise
+    except Exception as error:
+        raise CheckpointError(
+            f"{entry.name}: plugin {entry.plugin} {entry.version} cannot read its files ({reason_of(error)}); "
+            f"`pip install --upgrade {entry.plugin}`, or tell its author"
+        ) from error
+    model_group = {"type": entry.type, "name": entry.name, **groups.get("model", {})}
+    config = validate(Config, {**groups, "model": model_group}, source=entry.name)
+    model = build_model(_on_device(config, device), registry=registry)
+    try:
+        model.network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{entry.name}: its weights do not fit {entry.type} ({' '.join(str(error).split())[:200]}); "
+            f"`pip install --upgrade {entry.plugin}`, or tell its author"
+        ) from error
+    model.origin |= {"weights": entry.name, "licence": entry.licence, "sha256": store.digests(entry)}
+    model.eval()
+    return model
+
+
+def _weights_config(entry: WeightsEntry, paths: Mapping[str, Path]) -> Mapping[str, Any]:
+    config = load_target(entry.config, entry) if not isinstance(entry.config, Mapping) else entry.config
+    groups: Mapping[str, Any] = config(paths) if callable(config) else config
+    return groups
+
+
+def _weights_state(entry: WeightsEntry, paths: Mapping[str, Path]) -> Mapping[str, Any]:
+    if entry.convert is None:
+        from safetensors.torch import load_file
+
+        [path] = paths.values()
+        return load_file(path)
+    state: Mapping[str, Any] = load_target(entry.convert, entry)(paths)
+    return state
+
+
+def save_as_folder(model: SeparationModel, folder: Path) -> None:
+    """Write a model as a model folder: its configuration, and its weights as the checkpoint of step 0.
+
+    Raises:
+        ConfigError: There is something at `folder` already.
+        AuralflowError: It cannot be written.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists already; choose another folder")
+    name = folder.resolve().name
+    config = model.config.model_copy(update={"model": model.config.model.model_copy(update={"name": name})})
+    own = model.folder
+    try:
+        with atomic_folder(folder) as scratch:
+            model.folder = scratch
+            model.save(0, optim=False, scheduler=False, grad_scaler=False)
+            save_config(config, scratch / "config.json")
+    finally:
+        model.folder = own
+
+
+def _on_device(config: Config, device: str | None) -> Config:
+    if device is None:
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
+
+
+def _load_folder(folder: Path, step: int | None, device: str | None, registry: Registry) -> SeparationModel:
     from auralflow_core.checkpoint import CheckpointStore
 
-    folder = Path(folder)
-    config = load_config(folder)
-    if device is not None:
-        config = config.model_copy(update={"training": config.training.model_copy(update={"device": device})})
+    config = _on_device(load_config(folder), device)
     store = CheckpointStore(folder / "checkpoint")
     step = store.best() if step is None else step
     try:
@@ -188,6 +313,23 @@ def default_config(model_type: str, name: str, registry: Registry | None = None)
     return resolve(validate(Config, {"model": {"type": model_type, "name": name}}), registry)
 
 
+def convert_config(data: Mapping[str, Any], registry: Registry | None = None) -> Conversion | None:
+    """Return what another project's configuration becomes, or none if it is of no registered format.
+
+    Raises:
+        ConfigError: Several formats recognise it, or a value in it cannot be taken.
+    """
+    formats = (registry or default_registry()).config_formats
+    found = [entry for entry in formats if load_target(entry.detects, entry)(data)]
+    if len(found) > 1:
+        names = " and ".join(f"{entry.name} (plugin {entry.plugin})" for entry in found)
+        raise ConfigError(f"could be a file of {names}; choose one with AURALFLOW_PLUGINS")
+    if not found:
+        return None
+    conversion: Conversion = load_target(found[0].convert, found[0])(data)
+    return conversion
+
+
 def check_names(config: Config, registry: Registry | None = None) -> None:
     """Check the names in a configuration that only the registry knows.
 
@@ -195,11 +337,11 @@ def check_names(config: Config, registry: Registry | None = None) -> None:
         ConfigError: The criterion or the data set type is not installed.
     """
     registry = registry or default_registry()
-    checks: Mapping[str, tuple[str, Any]] = {
-        "training.criterion": (config.training.criterion, registry.losses),
-        "dataset.type": (config.dataset.type, registry.datasets),
-    }
-    for path, (name, names) in checks.items():
+    checks: list[tuple[str, str, Any]] = [
+        *(("training.criterion", term.name, registry.losses) for term in config.training.criterion_terms),
+        ("dataset.type", config.dataset.type, registry.datasets),
+    ]
+    for path, name, names in checks:
         if path == "dataset.type" and name == "auto":
             continue
         try:

@@ -10,6 +10,10 @@ _LOSSES = {
     "rmse": ("RMSELoss", "root mean squared error of magnitudes"),
     "mask": ("MaskLoss", "mean absolute error between the mask and the ideal ratio mask"),
     "kl_div": ("KLDivergenceLoss", "l1 plus a variational network's own KL term"),
+    "log_l1": ("LogL1Loss", "mean absolute error of audio, in dB"),
+    "complex_mse": ("ComplexMSELoss", "mean squared error of complex spectra"),
+    "mrstft": ("MultiResolutionSTFTLoss", "spectral convergence and log magnitudes at several FFT lengths"),
+    "quantile": ("QuantileLoss", "mean squared error of audio, without the worst items of a batch"),
     "si_sdr": ("SISDRLoss", "negative scale-invariant SDR of waveforms, dB"),
 }
 
@@ -37,6 +41,16 @@ def register_datasets(register: Register) -> None:
         "folder",
         dataset="auralflow_core.data.folder:FolderDataset",
         summary="train/ valid/ test/ of song folders with one WAV or FLAC a stem",
+    )
+    register(
+        "described",
+        dataset="auralflow_core.data.described:DescribedDataset",
+        summary="any folder with the auralflow-data.json that `auralflow init-data` writes",
+    )
+    register(
+        "csv",
+        dataset="auralflow_core.data.csv:CsvDataset",
+        summary="train.csv, validation.csv and test.csv with a row a song, as Spleeter's",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,9 @@ from auralflow_core.errors import RegistryError
 DOMAINS = ("magnitude", "complex", "waveform")
 
 Target = str | type | Callable[..., Any]
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 @dataclass(frozen=True)
@@ -81,12 +85,51 @@ class LoggerEntry(Entry):
 
 @dataclass(frozen=True)
 class WeightsEntry(Entry):
-    """Public weights: where they lie, what they must hash to, and under which terms."""
+    """Public weights: their files, what these must hash to, how a model is made of them, and under which terms.
+
+    Args:
+        type: The model type.
+        files: File names and the URL of each. A tar archive is unpacked after its download.
+        sha256: For each file its SHA-256, or the first digits of it (at least eight) where no more is known.
+        licence: The terms, as its author states them.
+        config: The groups of a configuration that differ from the type's defaults, or a function that makes them of the
+            paths by file name.
+        convert: A function that makes the network's state dict of these paths; without it there is one safetensors
+            file that holds it.
+    """
 
     type: str
-    url: str
-    sha256: str
+    files: Mapping[str, str]
+    sha256: Mapping[str, str]
     licence: str
+    config: Target | Mapping[str, Any] = field(default_factory=dict)
+    convert: Target | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.files or set(self.files) != set(self.sha256):
+            raise ValueError(f"{self.name}: files and sha256 name different files, or none")
+        for file, url in self.files.items():
+            if not _FILE_NAME.fullmatch(file):
+                raise ValueError(f"{self.name}: {file!r} is no file name of letters, digits, dots, dashes, underscores")
+            if not url.startswith(("https://", "http://")):
+                raise ValueError(f"{self.name}: {url!r} is no http or https URL")
+            if not _DIGEST.fullmatch(self.sha256[file]):
+                raise ValueError(f"{self.name}: sha256 of {file} is not 8 to 64 hexadecimal digits in lower case")
+        is_one_file = len(self.files) == 1 and file.endswith(".safetensors")
+        if self.convert is None and not is_one_file:
+            raise ValueError(f"{self.name}: names no convert, which all but one safetensors file need")
+
+
+@dataclass(frozen=True)
+class ConfigFormatEntry(Entry):
+    """A configuration file of another project: how it is recognised, and how it becomes one of ours.
+
+    `detects` maps the file's data to whether it is of this format, `convert` to an `auralflow_core.config.Conversion`.
+    """
+
+    detects: Target
+    convert: Target
 
 
 KINDS: Mapping[str, type[Entry]] = {
@@ -95,6 +138,7 @@ KINDS: Mapping[str, type[Entry]] = {
     "datasets": DatasetEntry,
     "loggers": LoggerEntry,
     "weights": WeightsEntry,
+    "config_formats": ConfigFormatEntry,
 }
 SINGULAR = {
     "models": "model type",
@@ -102,6 +146,7 @@ SINGULAR = {
     "datasets": "data set type",
     "loggers": "logger",
     "weights": "weights",
+    "config_formats": "configuration format",
 }
 
 

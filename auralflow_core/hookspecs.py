@@ -37,4 +37,9 @@ def register_loggers(register: Register) -> None:
 
 @hookspec
 def register_weights(register: Register) -> None:
-    """Register public weights: `register(name, type=, url=, sha256=, licence=, summary=)`."""
+    """Register public weights: `register(name, type=, files=, sha256=, licence=, summary=, config=, convert=)`."""
+
+
+@hookspec
+def register_config_formats(register: Register) -> None:
+    """Register other projects' configuration files: `register(name, detects=, convert=, summary=)`."""

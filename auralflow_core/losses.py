@@ -6,12 +6,14 @@ and R = X - Y the residual's; means run over every element unless it says otherw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from auralflow_core.errors import ConfigError
+from auralflow_core.transforms import STFT
 
 # Under the square root and in divisions: silence (a norm of 0) must keep a finite gradient.
 _EPSILON = 1e-8
@@ -139,6 +141,111 @@ class SISDRLoss(Criterion):
         return -si_sdr(prediction.estimate_audio, prediction.target_audio).mean()
 
 
+class LogL1Loss(Criterion):
+    """mean of 10 log10(mean |estimate - target|) in dB of audio, over items and targets.
+
+    A quiet target weighs as much as a loud one (Guso et al., "On Loss Functions and Evaluation Metrics for Music Source
+    Separation", 2022, section 2).
+    """
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the scalar loss of a batch."""
+        error = (prediction.estimate_audio - prediction.target_audio).abs().mean(dim=(-2, -1))
+        return 10 * torch.log10(error + _EPSILON).mean()
+
+
+class ComplexMSELoss(Criterion):
+    """mean |E - T|^2 of complex spectra, so that a wrong phase costs as a wrong magnitude does.
+
+    Args:
+        num_fft: FFT length in samples; the hop is a quarter of it.
+    """
+
+    def __init__(self, num_fft: int = 2048) -> None:
+        super().__init__()
+        self.stft = _stft(num_fft)
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the scalar loss of a batch."""
+        error: Tensor = self.stft(prediction.estimate_audio - prediction.target_audio)
+        return torch.view_as_real(error).square().sum(-1).mean()
+
+
+class MultiResolutionSTFTLoss(Criterion):
+    """Spectral convergence |T - E| / |T| plus mean |ln T - ln E| of magnitudes, averaged over FFT lengths.
+
+    (Yamamoto et al., "Parallel WaveGAN", 2020, eq. 4 to 6.) Norms are taken for each item and target; a silent target
+    has no convergence, only its logarithms count.
+
+    Args:
+        num_ffts: FFT lengths in samples; each hop is a quarter of its length.
+    """
+
+    def __init__(self, num_ffts: Sequence[int] = (512, 1024, 2048)) -> None:
+        super().__init__()
+        if not num_ffts:
+            raise ConfigError("num_ffts is empty; name at least one FFT length")
+        self.stfts = nn.ModuleList(_stft(num_fft) for num_fft in num_ffts)
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the scalar loss of a batch."""
+        losses = [self._at(stft, prediction.estimate_audio, prediction.target_audio) for stft in self.stfts]
+        return torch.stack(losses).mean()
+
+    def _at(self, stft: nn.Module, estimate_audio: Tensor, target_audio: Tensor) -> Tensor:
+        estimate, target = stft(estimate_audio).abs(), stft(target_audio).abs()
+        size = target.square().sum(dim=(-3, -2, -1)).sqrt()  # (batch, target)
+        error = ((target - estimate).square().sum(dim=(-3, -2, -1)) + _EPSILON).sqrt()
+        convergence = torch.where(size > 0, error / size.clamp_min(_EPSILON), 0.0).mean()
+        logarithms = (_log(target) - _log(estimate)).abs().mean()
+        return convergence + logarithms
+
+
+class QuantileLoss(Criterion):
+    """Mean squared error of audio over those items of each target that lie within a quantile of it.
+
+    The worst items, whose stems are often labelled wrongly, are left out. An item on the quantile itself counts, so
+    that one item alone has a loss.
+
+    Args:
+        quantile: The share of items that count, in (0, 1].
+    """
+
+    def __init__(self, quantile: float = 0.95) -> None:
+        super().__init__()
+        if not 0 < quantile <= 1:
+            raise ConfigError(f"quantile {quantile:g} is not above 0 and up to 1")
+        self.quantile = quantile
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the scalar loss of a batch."""
+        errors = (prediction.estimate_audio - prediction.target_audio).square().mean(dim=(-2, -1))  # (batch, target)
+        limits = torch.quantile(errors.detach(), self.quantile, dim=0, keepdim=True)
+        kept = errors.detach() <= limits
+        return (errors * kept).sum() / kept.sum()
+
+
+class WeightedSum(Criterion):
+    """Sum of weight times loss.
+
+    Args:
+        terms: Weights and losses.
+    """
+
+    def __init__(self, terms: Sequence[tuple[float, Criterion]]) -> None:
+        super().__init__()
+        self.weights = [weight for weight, _ in terms]
+        self.losses = nn.ModuleList(loss for _, loss in terms)
+        self.needs_mask = any(loss.needs_mask for _, loss in terms)
+        self.needs_terms = tuple(dict.fromkeys(name for _, loss in terms for name in loss.needs_terms))
+
+    def forward(self, prediction: Prediction) -> Tensor:
+        """Return the scalar loss of a batch."""
+        return torch.stack(
+            [weight * loss(prediction) for weight, loss in zip(self.weights, self.losses, strict=True)]
+        ).sum()
+
+
 def si_sdr(estimate: Tensor, target: Tensor) -> Tensor:
     """Return the scale-invariant SDR in dB of `(..., time)`, of shape `(...)`.
 
@@ -159,6 +266,15 @@ def kl_to_normal(mean: Tensor, deviation: Tensor) -> Tensor:
     """
     variance = deviation.square()
     return 0.5 * (mean.square() + variance - variance.clamp_min(_EPSILON).log() - 1).mean()
+
+
+def _stft(num_fft: int) -> STFT:
+    return STFT(num_fft, num_fft, max(1, num_fft // 4))
+
+
+def _log(magnitude: Tensor) -> Tensor:
+    # -100 dB: what lies below is heard by nobody and would outweigh the rest.
+    return magnitude.clamp_min(1e-5).log()
 
 
 def _unit(magnitude: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from auralflow_core import hookspecs
 from auralflow_core.entries import (
     KINDS,
     SINGULAR,
+    ConfigFormatEntry,
     DatasetEntry,
     Entry,
     LoggerEntry,
@@ -32,7 +33,7 @@ from auralflow_core.entries import (
 )
 from auralflow_core.errors import RegistryError, did_you_mean
 from auralflow_core.hookspecs import Register
-from auralflow_core.known_types import PACKAGES
+from auralflow_core.known_types import PACKAGES, WEIGHTS_PACKAGES
 
 GROUP = "auralflow"
 PREFIX = "auralflow-"
@@ -99,6 +100,7 @@ class Registry:
         self.datasets = Names[DatasetEntry]("datasets", self)
         self.loggers = Names[LoggerEntry]("loggers", self)
         self.weights = Names[WeightsEntry]("weights", self)
+        self.config_formats = Names[ConfigFormatEntry]("config_formats", self)
         for source in sources:
             self._add(source)
 
@@ -195,7 +197,8 @@ class Names(Generic[AnyEntry]):
     def _unknown(self, name: str) -> str:
         known = sorted({*self._entries, *self._aliases})
         message = f"{SINGULAR[self._kind]} {name!r} is not installed{did_you_mean(name, known)}"
-        if self._kind == "models" and (package := PACKAGES.get(name.partition("@")[0])):
+        packages = {"models": PACKAGES, "weights": WEIGHTS_PACKAGES}.get(self._kind, {})
+        if package := packages.get(name.partition("@")[0]):
             message += f"; `pip install {package}` adds it"
         message += f" (installed: {', '.join(known) or 'none'}"
         if self._registry.failures:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from auralflow_core.config.stft_sizes import check_nola
+from auralflow_core.config.stft_sizes import check_nola, count_frames
 from auralflow_core.errors import ConfigError, did_you_mean
 from auralflow_core.torchaudio_cpu import import_torchaudio
 
@@ -23,13 +23,15 @@ _KAISER_BEST = {
 class STFT(nn.Module):
     """Short-time Fourier transform with a periodic Hann window.
 
-    Frame `k` is centred on sample `k * hop_length`; the signal is taken as zero outside its ends, and there are as
-    many frames as it takes to cover its last sample, so any length from one sample on is transformed.
+    Frame `k` is centred on sample `k * hop_length`, and there are as many frames as it takes to cover the last sample
+    (`config.stft_sizes.count_frames`), so any length from one sample on is transformed.
 
     Args:
         num_fft: FFT length in samples.
         window_size: Window length in samples, at most `num_fft`; a shorter window is centred.
         hop_length: Samples between two frames.
+        padding: What lies beyond the ends of the signal: `zeros`, or its mirror image, `reflect`. As much as the
+            signal itself lacks for a mirror image is zero.
 
     Raises:
         ConfigError: The sizes allow no inverse (NOLA: shifted squared windows must sum to more than zero everywhere).
@@ -37,22 +39,41 @@ class STFT(nn.Module):
 
     window: Tensor
 
-    def __init__(self, num_fft: int = 1024, window_size: int | None = None, hop_length: int | None = None) -> None:
+    def __init__(
+        self,
+        num_fft: int = 1024,
+        window_size: int | None = None,
+        hop_length: int | None = None,
+        padding: str = "zeros",
+    ) -> None:
         super().__init__()
         self.num_fft = num_fft
         self.window_size = num_fft if window_size is None else window_size
         self.hop_length = self.window_size // 2 if hop_length is None else hop_length
+        self.padding = padding
         check_nola(self.num_fft, self.window_size, self.hop_length)
         self.register_buffer("window", torch.hann_window(self.window_size), persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
         """Transform `(..., time)` into complex `(..., bin, frame)` with `num_fft // 2 + 1` bins."""
-        *leading, length = audio.shape
-        left = self.num_fft // 2
-        covered = -(-length // self.hop_length) * self.hop_length
-        padded = nn.functional.pad(audio.reshape(-1, length), (left, covered - length + self.num_fft - left))
+        return self.transform(self.pad(audio))
+
+    def pad(self, audio: Tensor) -> Tensor:
+        """Return `(..., time)` with what its frames see beyond its ends."""
+        length, left = audio.shape[-1], self.num_fft // 2
+        num_frames = count_frames(length, self.window_size, self.hop_length, self.padding)
+        right = (num_frames - 1) * self.hop_length + self.num_fft - left - length
+        if self.padding == "zeros":
+            return nn.functional.pad(audio, (left, right))
+        mirrored = nn.functional.pad(audio, (0, max(0, left + 1 - length))).reshape(-1, max(length, left + 1))
+        mirrored = nn.functional.pad(mirrored, (left, min(max(right, 0), left)), mode="reflect")
+        mirrored = nn.functional.pad(mirrored, (0, left + length + right - mirrored.shape[-1]))
+        return mirrored.reshape(*audio.shape[:-1], -1)
+
+    def transform(self, padded: Tensor) -> Tensor:
+        """Transform `(..., time)` that `pad` returned, or whole frames of it."""
         spectrum = torch.stft(
-            padded,
+            padded.reshape(-1, padded.shape[-1]),
             self.num_fft,
             self.hop_length,
             self.window_size,
@@ -60,7 +81,7 @@ class STFT(nn.Module):
             center=False,
             return_complex=True,
         )
-        return spectrum.reshape(*leading, *spectrum.shape[-2:])
+        return spectrum.reshape(*padded.shape[:-1], *spectrum.shape[-2:])
 
 
 class ISTFT(nn.Module):

@@ -79,9 +79,14 @@ def separation_figures(folder: Path, songs: Path, config: Config) -> dict[str, f
     median = medians(evaluate(separator, test_songs))[0]
     return {
         "separation": round(test_songs[0].duration / seconds, 2),
-        "sdr": round(median.sdr, 2),
-        "mixture_sdr": round(median.mixture_sdr, 2),
+        "sdr": round(median["SDR"], 2),
+        "mixture_sdr": round(median["mixture_SDR"], 2),
     }
+
+
+def count_songs(songs: Path) -> dict[str, int]:
+    """Return how many songs each split has."""
+    return {split: sum(path.is_dir() for path in (songs / split).iterdir()) for split in ("train", "test")}
 
 
 def main() -> None:
@@ -97,6 +102,7 @@ def main() -> None:
     types = args.types or [entry.name for entry in default_registry().models]
     conditions = {
         "minutes": args.minutes,
+        "songs": count_songs(args.songs),
         "threads": args.threads,
         "torch": torch.__version__,
         "python": platform.python_version(),

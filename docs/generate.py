@@ -25,6 +25,7 @@ from auralflow_core.known_types import PACKAGES
 from auralflow_core.registry import default_registry
 
 DOCS = Path(__file__).parent
+MOST_SETTINGS = 12
 NOTE = "<!-- Written by docs/generate.py; change the code, then run `nox -s docs -- --write`. -->\n"
 
 
@@ -35,6 +36,9 @@ def cli_page() -> str:
     for name, command in sorted(auralflow.commands.items()):
         inner = click.Context(command, info_name=f"auralflow {name}", max_content_width=100)
         parts.append(f"## auralflow {name}\n\n```text\n{command.get_help(inner)}\n```\n")
+        for word, part in sorted(getattr(command, "commands", {}).items()):
+            innermost = click.Context(part, info_name=f"auralflow {name} {word}", max_content_width=100)
+            parts.append(f"### auralflow {name} {word}\n\n```text\n{part.get_help(innermost)}\n```\n")
     parts.append((DOCS / "cli-notes.md").read_text(encoding="utf-8"))
     return "\n".join(parts)
 
@@ -63,12 +67,18 @@ def models_page() -> str:
             f"[{entry.plugin}](../plugins/{entry.plugin})",
             entry.domain,
             f"{parameter_count(entry.name) / 1e6:.1f} M",
-            ", ".join(f"`{name}`" for name in entry.load_params().model_fields),
-            *(measured["models"][entry.name] if measured else ()),
+            named(list(entry.load_params().model_fields), f"auralflow show-model {entry.name}"),
+            *(measured["models"].get(entry.name, "-" * len(measured["columns"])) if measured else ()),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     notes = (DOCS / "models-notes.md").read_text(encoding="utf-8")
     return "\n".join([notes, NOTE, *rows, "", *([measured["notes"]] if measured else ())])
+
+
+def named(settings: list[str], command: str) -> str:
+    """The settings by name; of more than a cell can hold, the first ones."""
+    shown = ", ".join(f"`{name}`" for name in settings[:MOST_SETTINGS])
+    return f"{shown} and {len(settings) - MOST_SETTINGS} more: `{command}`" if len(settings) > MOST_SETTINGS else shown
 
 
 def parameter_count(type_: str) -> int:
@@ -85,12 +95,13 @@ def _measured() -> dict[str, Any] | None:
         return None
     found = json.loads(path.read_text(encoding="utf-8"))
     conditions = found["conditions"]
+    songs = conditions["songs"]
     notes = (
         f"Training and separation: seconds of audio in a second, {conditions['threads']} threads of a CPU, torch "
-        f"{conditions['torch']}. SDR: vocals in dB, museval's median over frames and then over the 4 test songs, after "
-        f"{conditions['minutes']:g} minutes of training with the default settings on 16 rendered songs of 30 s; "
-        "mixture: the score of the mixture itself. Minutes on a CPU are enough to compare how fast models learn, not "
-        "how good they get. All in one run of `benchmarks/models.py`.\n"
+        f"{conditions['torch']}. SDR: vocals in dB, museval's median over frames and then over {songs['test']} test "
+        f"songs, after {conditions['minutes']:g} minutes of training with the default settings on {songs['train']} "
+        "rendered songs; mixture: the score of the mixture itself. Minutes on a CPU are enough to compare how fast "
+        "models learn, not how good they get. All in one run of `benchmarks/models.py`; -: not part of it.\n"
     )
     names = ("training", "separation", "sdr", "mixture_sdr")
     models = {type_: [f"{figures[name]:.2f}" for name in names] for type_, figures in found["models"].items()}

@@ -52,19 +52,20 @@ class InstallPlugin(Protocol):
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's own settings out of the tests."""
-    for name in ("AURALFLOW_PLUGINS", "FORCE_COLOR", "COLUMNS"):
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the developer's own settings and caches out of the tests."""
+    for name in ("AURALFLOW_PLUGINS", "AURALFLOW_WEIGHTS_MIRROR", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AURALFLOW_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="session")
 def song_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a data set of songs of two seconds; its files are shared, copy it before you change one."""
     root = tmp_path_factory.mktemp("data") / "songs"
-    for split, count in SONGS.items():
+    for seed, (split, count) in enumerate(SONGS.items()):
         for number in range(count):
-            _write_song(root / split / f"{split} song {number}", np.random.default_rng([len(split), number]))
+            _write_song(root / split / f"{split} song {number}", np.random.default_rng([seed, number]))
     return root
 
 

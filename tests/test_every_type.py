@@ -12,8 +12,15 @@ import soundfile
 from auralflow_core.known_types import PACKAGES
 from auralflow_core.registry import Registry
 
+DEMUCS = ("--channels", "4", "--depth", "2", "--growth", "1", "--dconv_comp", "2")
 SMALL: dict[str, tuple[str, ...]] = {
     "AdaptiveUNet": ("--max_layers", "2", "--hidden_channels", "2"),
+    "Conformer": ("--feat_in", "16", "--n_layers", "2", "--d_model", "16", "--n_heads", "2", "--head_dim", "8"),
+    "Demucs": DEMUCS,
+    "DemucsBag": ("--members", json.dumps([{"type": "Demucs", "params": {"channels": 4, "depth": 2}}] * 2)),
+    "HDemucs": (*DEMUCS, "--nfft", "64"),
+    "HTDemucs": (*DEMUCS, "--nfft", "256", "--bottom_channels", "8", "--t_layers", "2", "--t_heads", "2"),
+    "OpenUnmix": ("--hidden_size", "8", "--num_layers", "1"),
     "SpectrogramNetLSTM": ("--hidden_channels", "2", "--hidden_size", "4", "--recurrent_depth", "1"),
     "SpectrogramNetSimple": ("--hidden_channels", "2"),
     "SpectrogramNetVAE": ("--hidden_channels", "2", "--hidden_size", "4", "--recurrent_depth", "1"),
@@ -21,11 +28,12 @@ SMALL: dict[str, tuple[str, ...]] = {
     "UNetAudio": ("--hidden_channels", "2", "--depth", "2"),
     "UNetRecurrentAudio": ("--hidden_channels", "2", "--depth", "2", "--hidden_size", "4"),
     "UNetVAEAudio": ("--hidden_channels", "2", "--depth", "2", "--latent_channels", "4"),
+    "blstm.blstm": ("--T", "64", "--lstm_units", "4"),
+    "unet.softmax_unet": ("--T", "64", "--conv_n_filters", "[2,2,2,2,2,2]"),
+    "unet.unet": ("--T", "64", "--conv_n_filters", "[2,2,2,2,2,2]"),
 }
 # The options of the tiny_settings fixture that are no architecture's own.
-DATA = (
-    "--num_fft 128 --window_size 128 --hop_length 64 --sample_rate 8000 --sample_length 0.5 --batch_size 2 --segment 1"
-)
+DATA = "--num_fft 128 --window_size 128 --hop_length 64 --sample_rate 8000 --sample_length 0.5 --batch_size 2"
 QUICK = "--batch_size 2 --max_num_samples 6 --save_images false --tensorboard false --snippet_length 0.5"
 
 

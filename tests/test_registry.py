@@ -97,6 +97,18 @@ def wrong(action: Callable[[Any], None]) -> PluginSource:
     return plugin_source("auralflow-wrong", **half_then(action))
 
 
+def weights(**facts: Any) -> PluginSource:
+    known = {
+        "type": "Gain", "files": {"w.safetensors": "https://x"}, "sha256": {"w.safetensors": "0" * 8}, "licence": "",
+        "summary": "",
+    }  # fmt: skip
+    return plugin_source(
+        "auralflow-wrong",
+        register_models=lambda register: gain(register, "Half"),
+        register_weights=lambda register: register("w", **{**known, **facts}),
+    )
+
+
 def loading(error: BaseException) -> PluginSource:
     return PluginSource("auralflow-wrong", raises(error), "1.0")
 
@@ -120,6 +132,15 @@ FAULTS: dict[str, tuple[PluginSource, tuple[str, ...]]] = {
     "space in name": (wrong(lambda register: gain(register, "a b")), ("a b",)),
     "at in name": (wrong(lambda register: gain(register, "a@b")), ("a@b",)),
     "empty name": (wrong(lambda register: gain(register, "")), ("empty",)),
+    "weights without files": (weights(files={}, sha256={}), ("w: files and sha256",)),
+    "weights without a digest": (weights(sha256={}), ("w: files and sha256",)),
+    "weights with a short digest": (weights(sha256={"w.safetensors": "0" * 7}), ("w.safetensors", "8 to 64")),
+    "weights with a path": (weights(files={"../w": "https://x"}, sha256={"../w": "0" * 8}), ("'../w'", "file name")),
+    "weights of another scheme": (weights(files={"w.safetensors": "file:///w"}), ("file:///w", "http")),
+    "weights in another format": (
+        weights(files={"w.pth": "https://x"}, sha256={"w.pth": "0" * 8}),
+        ("w: names no convert",),
+    ),
 }
 
 
@@ -152,14 +173,20 @@ class TestIsolation:
             register_datasets=lambda register: register("tape", dataset="a.b:D", summary="s"),
             register_loggers=lambda register: register("paper", logger="a.b:E", summary="s"),
             register_weights=lambda register: register(
-                "gain-1", type="Gain", url="https://x.org/w", sha256="0" * 64, licence="MIT", summary="s"
+                "gain-1",
+                type="Gain",
+                files={"w.safetensors": "https://x.org/w"},
+                sha256={"w.safetensors": "0" * 64},
+                licence="MIT",
+                summary="s",
             ),
+            register_config_formats=lambda register: register("abc", detects=bool, convert="a.b:F", summary="s"),
         )
         registry = Registry([source])
         assert not registry.failures
         assert registry.plugins[0].counts == dict.fromkeys(KINDS, 1)
         assert registry.losses.get("cube").settings == ("lr",)
-        assert registry.weights.get("gain-1").sha256 == "0" * 64
+        assert registry.weights.get("gain-1").sha256 == {"w.safetensors": "0" * 64}
         found = registry.models.get("Amp")
         assert found is registry.models.get("Gain")
         assert (found.plugin, found.version, found.domain) == ("auralflow-full", "1.0", "magnitude")
@@ -193,6 +220,14 @@ class TestResolution:
         assert registry.models.get("Gain@auralflow-gain").plugin == "auralflow-gain"
         assert registry.models.get("Gain@loud").plugin == "auralflow-loud"
         assert [registry.models.is_ambiguous(entry) for entry in registry.models] == [True, True, False]
+
+    def test_a_type_may_have_dots(self) -> None:
+        dotted = plugin_source("auralflow-dots", register_models=lambda register: gain(register, "unet.gain"))
+        rival = plugin_source("auralflow-rival", register_models=lambda register: gain(register, "unet.gain"))
+        assert Registry([dotted]).models.get("unet.gain").plugin == "auralflow-dots"
+        assert Registry([dotted, rival]).models.get("unet.gain@auralflow-rival").plugin == "auralflow-rival"
+        with pytest.raises(RegistryError, match=r"did you mean unet\.gain"):
+            Registry([dotted]).models.get("unet.gan")
 
     def test_plugin_is_named_in_any_spelling(self) -> None:
         assert Registry([GOOD]).models.get("Gain@Auralflow_Gain").plugin == "auralflow-gain"

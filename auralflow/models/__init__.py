@@ -1,6 +1,10 @@
 """The models: the core's wrappers, `load`, and every installed architecture's network by its type.
 
 from auralflow.models import SpectrogramMaskModel, SpectrogramNetSimple, load
+
+load("my_model") or load("umxhq")     a trained model: a model folder, or public weights by name
+OpenUnmix(pretrained="umxhq")         its network alone
+save_as_folder(model, Path("mine"))   the model as a model folder
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from auralflow_core.build import load_model as load
-from auralflow_core.build import model_parts
+from auralflow_core.build import model_parts, save_as_folder
 from auralflow_core.config import Config, validate
 from auralflow_core.model import SeparationModel
 from auralflow_core.model import SpectrogramMaskModel as _SpectrogramMaskModel
 
-__all__ = ["SeparationModel", "SpectrogramMaskModel", "load"]
+__all__ = ["SeparationModel", "SpectrogramMaskModel", "load", "save_as_folder"]
 
 
 class SpectrogramMaskModel(_SpectrogramMaskModel):
@@ -31,20 +35,21 @@ class SpectrogramMaskModel(_SpectrogramMaskModel):
 
 
 def __getattr__(name: str) -> Any:
-    """Return an architecture's network.
+    """Return an architecture's network; its constructor takes `pretrained`, too.
 
     Raises:
         ImportError: No installed plugin has it; the message says which package adds it.
     """
     from auralflow_core.errors import RegistryError
-    from auralflow_core.registry import default_registry
 
     if name == "build":
         return importlib.import_module("auralflow.models.build")
     # Types begin with a capital; the import machinery asks for submodules and dunder names here too.
     if not name[:1].isupper():
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from auralflow.models.pretrained import network_class
+
     try:
-        return default_registry().models.get(name).load_network()
+        return network_class(name)
     except RegistryError as error:
         raise ImportError(str(error)) from error

@@ -22,10 +22,10 @@ def __getattr__(name: str) -> Any:
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from auralflow.models.pretrained import network_class
     from auralflow_core.errors import RegistryError
-    from auralflow_core.registry import default_registry
 
     try:
-        return default_registry().models.get(name).load_network()
+        return network_class(name)
     except RegistryError as error:
         raise ImportError(f"{error}; `pip install auralflow-adaptive-unet` adds it") from error

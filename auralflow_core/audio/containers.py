@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from auralflow_core.audio.mpeg_frames import missing_of_last_frame
 from auralflow_core.errors import AudioError
 
 _OGG_PAGE_MAX = 65_307  # 27 bytes of header, 255 lacing values, 255 segments of 255 bytes
@@ -17,7 +18,7 @@ _XING_REACH = 2048  # the Xing header lies in the first MPEG frame, which is sho
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a WAV, AIFF, Ogg or MP3 file that is shorter than its headers promise.
+    """Refuse a WAV, AIFF, Ogg, MP3 or ADTS file that is shorter than its headers promise.
 
     Raises:
         AudioError: Bytes are missing.
@@ -103,8 +104,12 @@ def is_mpeg_of_unknown_length(path: Path) -> bool:
 def _missing_mpeg_bytes(file: BinaryIO, size: int) -> int:
     start = skip_id3(file)
     first = file.read(_XING_REACH)
-    xing = _xing_header(first) if _is_mpeg_frame(first) else None
-    return 0 if xing is None or xing[1] is None else start + xing[1] - size
+    if not _is_mpeg_frame(first):
+        return 0
+    xing = _xing_header(first)
+    if xing is not None and xing[1] is not None:
+        return start + xing[1] - size
+    return missing_of_last_frame(file, start)
 
 
 def _is_mpeg_frame(first: bytes) -> bool:

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from auralflow_core.audio.containers import check_whole, is_mpeg_of_unknown_length, skip_id3
 from auralflow_core.audio.find import missing_file
+from auralflow_core.audio.surround import from_vorbis_order
 from auralflow_core.errors import AudioError
 
 _PYAV_SUFFIXES = frozenset({".aac", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".webm"})
+_UNKNOWN_FORMAT = 7  # with which libsndfile says that the file does not exist, though it does
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile says 2**63 - 1 where a header has no length
 
 
@@ -49,11 +51,11 @@ def open_decoder(path: Path) -> Decoder:
     """
     try:
         first = _first_bytes(path)
+        check_whole(path)
         if _needs_pyav(path, first):
             from auralflow_core.audio.pyav import PyAVDecoder  # PyAV is an extra
 
             return PyAVDecoder(path)
-        check_whole(path)
         return SoundFileDecoder(path)
     except OSError as error:
         raise AudioError(f"cannot read {path}: {error.strerror}; check the path and permissions") from error
@@ -119,7 +121,8 @@ class SoundFileDecoder:
             self._file = _InOrderFile(self._unmeasured or _system_path(path))
         except soundfile.LibsndfileError as error:
             self._close_unmeasured()
-            raise unreadable(path, f"it is not audio that libsndfile knows ({error.error_string})") from error
+            reason = "" if error.code == _UNKNOWN_FORMAT else f" ({error.error_string.strip().rstrip('.')})"
+            raise unreadable(path, f"it is not audio that libsndfile knows{reason}") from error
         self.sample_rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)
         self.format, self.subtype = str(self._file.format), str(self._file.subtype)
@@ -128,6 +131,9 @@ class SoundFileDecoder:
         self.seeks_exactly = is_pcm and self.frames is not None
         if self.format == "FLAC" and self.frames:
             self._probe_end(self.frames)
+        if self.format == "OGG" and self.frames == 0:  # where the length is lost libsndfile calls it zero
+            self.close()
+            raise damaged(path, 0, "its pages do not tell its length")
 
     def read(self, frames: int) -> NDArray[np.float32]:
         """Return the next frames, `(time, channel)`; fewer than asked only at the end."""
@@ -135,6 +141,8 @@ class SoundFileDecoder:
             block: NDArray[np.float32] = self._file.read(frames, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise damaged(self._path, self._position, error.error_string) from error
+        if self.subtype in ("VORBIS", "OPUS"):
+            block = from_vorbis_order(block)
         self._position += len(block)
         if len(block) < frames and self.frames is not None and self._position < self.frames:
             raise damaged(self._path, self._position, f"its header promises {self.frames}")

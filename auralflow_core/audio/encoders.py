@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from auralflow_core.audio.bitrates import compression_level
+from auralflow_core.audio.id3 import id3_tag
+from auralflow_core.audio.ogg import OggSink
+from auralflow_core.audio.sinks import FlacSink, Sink
+from auralflow_core.audio.surround import to_vorbis_order
+from auralflow_core.audio.tags import Tags
 from auralflow_core.errors import AudioError
 
 _LIBSNDFILE = {"OPUS": "OGG"}  # where libsndfile names the container only
 # Each write has this length: libsndfile's Vorbis encoder ends its pages by them, and long ones crash it.
 _PIECE_FRAMES = 4096
-
-
-class _Sink:
-    """The file as libsndfile sees it. Its callbacks cannot raise, so the first fault is kept."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.fault: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.fault = self.fault or error
-            # As if written: an encoder that is told of a failure may abort the process.
-            return len(data)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except OSError as error:  # a buffered file writes before it seeks
-            self.fault = self.fault or error
-            return 0
-
-    def tell(self) -> int:
-        return self._file.tell()
+_NO_TAGS = Tags()
 
 
 class _OutFile(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
@@ -53,19 +32,42 @@ class _OutFile(soundfile.SoundFile):  # type: ignore[misc, unused-ignore]
 class SoundFileEncoder:
     """Write samples to an open, empty file through libsndfile.
 
+    Args:
+        file: Where to write.
+        format_: Name of the format, `FLAC`, `OGG`, `OPUS` or `MP3`.
+        sample_rate: In Hz.
+        channels: Samples per frame.
+        subtype: The sample type.
+        bitrate: In kbit/s; None: the encoder's usual one.
+        tags: What the file says of itself.
+
     Raises:
         AudioError: libsndfile cannot encode.
         OSError: The file cannot be written.
     """
 
-    def __init__(self, file: BinaryIO, format_: str, sample_rate: int, channels: int, subtype: str) -> None:
-        self._sink = _Sink(file)
+    def __init__(
+        self,
+        file: BinaryIO,
+        format_: str,
+        sample_rate: int,
+        channels: int,
+        subtype: str,
+        bitrate: int | None = None,
+        tags: Tags = _NO_TAGS,
+    ) -> None:
+        self._sink = _sink(file, format_, tags)
         self._format, self._subtype = format_, subtype
+        options: dict[str, Any] = {}
+        if bitrate is not None:
+            options["compression_level"] = compression_level(format_, sample_rate, channels, bitrate)
+        if bitrate is not None and format_ == "MP3":
+            options["bitrate_mode"] = "CONSTANT"
         dtype = np.int32 if subtype.startswith("PCM_") else np.float32
         self._held: NDArray[Any] = np.zeros((0, channels), dtype)
         try:
             self._file = _OutFile(
-                self._sink, "w", sample_rate, channels, subtype, format=_LIBSNDFILE.get(format_, format_)
+                self._sink, "w", sample_rate, channels, subtype, format=_LIBSNDFILE.get(format_, format_), **options
             )
         except soundfile.LibsndfileError as error:
             self._raise_fault(error)
@@ -75,6 +77,8 @@ class SoundFileEncoder:
         if self._subtype.startswith("PCM_"):
             # libsndfile takes an integer's upper bits.
             block = np.left_shift(block.astype(np.int32), 32 - int(self._subtype[4:]))
+        if self._format in ("OGG", "OPUS"):
+            block = to_vorbis_order(block)
         joined = np.concatenate([self._held, block]).astype(self._held.dtype, copy=False)
         whole = len(joined) - len(joined) % _PIECE_FRAMES
         for start in range(0, whole, _PIECE_FRAMES):
@@ -109,28 +113,11 @@ class SoundFileEncoder:
         raise AudioError(f"libsndfile cannot encode {self._format}: {reason}; choose WAV") from error
 
 
-_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def fix_ogg_serial(path: Path) -> None:
-    """Give the pages of an Ogg file the serial number 1.
-
-    libsndfile draws it by the clock, which makes two encodings of one signal differ.
-    """
-    with path.open("r+b") as file:
-        while len(header := file.read(27)) == 27:
-            lacing = file.read(header[26])
-            start = file.tell() - 27 - len(lacing)
-            # RFC 3533: bytes 14 to 17 are the serial number, 22 to 25 the checksum, zero in its own sum.
-            page = bytearray(header + lacing + file.read(sum(lacing)))
-            page[14:18] = (1).to_bytes(4, "little")
-            page[22:26] = bytes(4)
-            page[22:26] = _ogg_checksum(page).to_bytes(4, "little")
-            file.seek(start)
-            file.write(page)
-
-
-def _ogg_checksum(page: bytes | bytearray) -> int:
-    """Return the CRC-32 of RFC 3533: zlib's polynomial, bits unreversed, register and output uninverted."""
-    register = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
-    return int(f"{register:032b}"[::-1], 2)
+def _sink(file: BinaryIO, format_: str, tags: Tags) -> Sink:
+    if format_ in ("OGG", "OPUS"):
+        return OggSink(file, tags)
+    if format_ == "FLAC" and tags:
+        return FlacSink(file, tags)
+    if format_ == "MP3":
+        file.write(id3_tag(tags))
+    return Sink(file)

@@ -1,33 +1,46 @@
-"""Find the audio files under some paths."""
+"""Find the audio files that some paths, patterns and playlists name."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
+from glob import glob
+from itertools import takewhile
 from pathlib import Path
 
+from auralflow_core.audio.playlists import PLAYLIST_SUFFIXES, exists, read_playlist
+from auralflow_core.audio.stdin import STDIN
 from auralflow_core.errors import AudioError, did_you_mean
 
 AUDIO_SUFFIXES = frozenset(
-    {".aac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mka"}
+    {".aac", ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".m4a", ".mka", ".mkv"}
     | {".mp3", ".mp4", ".oga", ".ogg", ".opus", ".w64", ".wav", ".wave", ".webm"}
 )
 
+_WILD = re.compile(r"[*?[]")
 
-def find_audio(paths: Iterable[str | Path]) -> Iterator[Path]:
+
+def find_audio(
+    paths: Iterable[str | Path], *, leave_out: Callable[[Path], bool] = lambda folder: False
+) -> Iterator[Path]:
     """Return the audio files among `paths` and below them, each once, folder contents in order of name.
 
     A file that is named is returned whatever its suffix. In a folder, files are chosen by `AUDIO_SUFFIXES`
-    (in any case); hidden files and folders are skipped, and links are followed.
+    (in any case); hidden files and folders are skipped, and links are followed. What is no file or folder but has one
+    of `*?[` is a pattern (`**`: folders at any depth), whose files are chosen like those of a folder. A playlist
+    (M3U, M3U8, PLS) stands for what it names, in its order; of that, a file that does not exist is returned too, to
+    fail by itself. `-`, standard input, is returned as it is.
+
+    Args:
+        paths: Files, folders, patterns and playlists.
+        leave_out: Tells of a folder inside another one whether to pass it by, as one for the folders of stems.
 
     Raises:
-        AudioError: A path does not exist, or a folder cannot be listed.
+        AudioError: A path does not exist, a pattern fits no audio, or a folder or playlist cannot be read.
     """
-    roots = [Path(path) for path in paths]
-    for root in roots:
-        if not _exists(root):
-            raise missing_file(root)
-    return _walk_all(roots)
+    return _walk_all([root for path in paths for root in _roots(path, leave_out)], leave_out)
 
 
 def missing_file(path: Path) -> AudioError:
@@ -42,21 +55,66 @@ def missing_file(path: Path) -> AudioError:
     )
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a name that is too long, a folder that may not be entered
-        return False
+def _roots(path: str | Path, leave_out: Callable[[Path], bool]) -> list[Path]:
+    """Return the files and folders that one path names."""
+    root = _spelt_as_on_disk(Path(path))
+    if root == STDIN:
+        return [root]
+    if not exists(root):
+        if _WILD.search(str(path)):
+            return _matches(str(path), leave_out)
+        raise missing_file(root)
+    return _listed(root, ()) if _is_playlist(root) else [root]
 
 
-def _walk_all(roots: list[Path]) -> Iterator[Path]:
+def _spelt_as_on_disk(path: Path) -> Path:
+    # One letter with an accent or two: keyboards and file systems disagree.
+    spellings = [path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))]
+    return next((spelling for spelling in spellings if exists(spelling)), path)
+
+
+def _matches(pattern: str, leave_out: Callable[[Path], bool]) -> list[Path]:
+    """Return the audio files and the folders that fit a pattern."""
+    fixed = Path(*takewhile(lambda part: not _WILD.search(part), Path(pattern).parts))
+    roots = [
+        path
+        for path in map(Path, sorted(glob(pattern, recursive=True)))  # noqa: PTH207 (this one skips hidden folders)
+        if (path.is_dir() or path.suffix.casefold() in AUDIO_SUFFIXES)
+        and not any(leave_out(folder) for folder in _folders_between(path, fixed))
+    ]
+    if not roots:
+        raise AudioError(f"no audio file fits the pattern {pattern}; check the path")
+    return roots
+
+
+def _folders_between(path: Path, outer: Path) -> list[Path]:
+    """Return `path`, if it is a folder, and the folders around it that lie in `outer`."""
+    folders = [folder for folder in (path, *path.parents) if folder != outer and folder.is_relative_to(outer)]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def _is_playlist(path: Path) -> bool:
+    return path.suffix.casefold() in PLAYLIST_SUFFIXES and path.is_file()
+
+
+def _listed(playlist: Path, above: tuple[Path, ...]) -> list[Path]:
+    """Return what a playlist names, and the playlists that it names."""
+    if playlist in above:
+        return []
+    roots = []
+    for path in map(_spelt_as_on_disk, read_playlist(playlist)):
+        roots += _listed(path, (*above, playlist)) if _is_playlist(path) else [path]
+    return roots
+
+
+def _walk_all(roots: list[Path], leave_out: Callable[[Path], bool]) -> Iterator[Path]:
     # Real paths: one file named twice is yielded once, and a link to a folder above itself ends the walk.
     seen: set[str] = set()
     for root in roots:
-        yield from _walk(root, seen)
+        yield from _walk(root, leave_out, seen)
 
 
-def _walk(path: Path, seen: set[str]) -> Iterator[Path]:
+def _walk(path: Path, leave_out: Callable[[Path], bool], seen: set[str]) -> Iterator[Path]:
     real = os.path.realpath(path)
     if real in seen:
         return
@@ -65,8 +123,8 @@ def _walk(path: Path, seen: set[str]) -> Iterator[Path]:
         yield path
         return
     for child in _children(path):
-        if child.is_dir() or child.suffix.casefold() in AUDIO_SUFFIXES:
-            yield from _walk(child, seen)
+        if (child.is_dir() and not leave_out(child)) or child.suffix.casefold() in AUDIO_SUFFIXES:
+            yield from _walk(child, leave_out, seen)
 
 
 def _children(folder: Path) -> list[Path]:

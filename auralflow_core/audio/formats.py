@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
+from auralflow_core.audio.bitrates import check_bitrate
 from auralflow_core.errors import AudioError, did_you_mean
 
 _SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "32f": "FLOAT"}
 _MPEG_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OPUS_RATES = (8000, 12000, 16000, 24000, 48000)
+_AAC_RATES = (*_MPEG_RATES, 64000, 88200, 96000)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ _FORMATS = {
         OutputFormat("OGG", (".ogg", ".oga"), ("VORBIS",), 255, (8000, 192_000)),
         OutputFormat("OPUS", (".opus",), ("OPUS",), 255, _OPUS_RATES),
         OutputFormat("MP3", (".mp3",), ("MPEG_LAYER_III",), 2, _MPEG_RATES),
+        OutputFormat("M4A", (".m4a",), ("AAC",), 6, _AAC_RATES),
     )
 }
 
@@ -89,7 +93,7 @@ def subtype_for(bit_depth: str | None, format: str) -> str:  # noqa: A002
 
     Args:
         bit_depth: `"16"`, `"24"`, `"32"` (integers), `"32f"` (floating point) or None, the usual one.
-        format: `"WAV"`, `"FLAC"`, `"OGG"`, `"OPUS"` or `"MP3"`, in any case.
+        format: `"WAV"`, `"FLAC"`, `"OGG"` (Vorbis), `"OPUS"`, `"MP3"` or `"M4A"` (AAC), in any case.
 
     Raises:
         AudioError: The format is unknown or cannot hold the depth.
@@ -103,6 +107,43 @@ def subtype_for(bit_depth: str | None, format: str) -> str:  # noqa: A002
     if not depths:
         raise AudioError(f"{known.name} has no bit depth, so {bit_depth} cannot be chosen; leave it out")
     raise AudioError(f"{known.name} cannot hold bit depth {bit_depth}: choose {_listed(depths)}")
+
+
+def check_writable(
+    format: str,  # noqa: A002
+    sample_rate: int,
+    channels: int,
+    bit_depth: str | None = None,
+    bitrate: int | None = None,
+) -> None:
+    """Refuse what a format cannot hold, before any work is done.
+
+    Args:
+        format: See `subtype_for`.
+        sample_rate: In Hz.
+        channels: Samples per frame.
+        bit_depth: See `subtype_for`.
+        bitrate: In kbit/s.
+
+    Raises:
+        AudioError: With the value, the limit and what to choose instead.
+    """
+    check_output(output_format(Path(), format), sample_rate, channels, subtype_for(bit_depth, format), bitrate)
+
+
+def check_output(
+    format_: OutputFormat, sample_rate: int, channels: int, subtype: str, bitrate: int | None = None
+) -> None:
+    """Refuse what a format cannot hold, or what needs a library that is not installed.
+
+    Raises:
+        AudioError: With the value and the limit.
+    """
+    format_.check(sample_rate, channels, subtype)
+    if bitrate is not None:
+        check_bitrate(format_.name, sample_rate, channels, bitrate)
+    if format_.name == "M4A" and find_spec("av") is None:
+        raise AudioError("writing M4A needs PyAV, which is not installed; pip install auralflow[av], or choose MP3")
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auralflow_core.audio.decoders import Decoder, open_decoder
+from auralflow_core.audio.stdin import STDIN, on_disk
 from auralflow_core.errors import AudioError
 
 _COUNT_FRAMES = 1 << 16
@@ -20,7 +22,7 @@ _COUNT_FRAMES = 1 << 16
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file holds: rate in Hz, exact number of frames, container and sample type."""
+    """What a file holds: rate in Hz, exact number of frames, container and sample type; `-` is a pipe's path."""
 
     path: Path
     sample_rate: int
@@ -46,19 +48,23 @@ def audio_info(path: str | Path) -> AudioInfo:
 
 
 class AudioReader:
-    """An audio file open for reading in order; a context manager.
+    """An audio file or pipe open for reading in order; a context manager.
 
     Args:
-        path: WAV, FLAC, Ogg, MP3 and what else libsndfile reads; with PyAV also MPEG-4, AAC and WebM.
+        source: WAV, FLAC, Ogg, MP3 and what else libsndfile reads; with PyAV also MPEG-4, AAC, Matroska and WebM.
+            A path; `-`, standard input; or an open binary file. The last two are copied to the disk first.
 
     Raises:
         AudioError: There is no such file, or it is no whole audio file.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._open = ExitStack()
-        self._first = self._open_decoder()
+    def __init__(self, source: str | Path | BinaryIO) -> None:
+        self._shown = Path(source) if isinstance(source, (str, Path)) else STDIN
+        with ExitStack() as opening:
+            self._path = opening.enter_context(on_disk(source))
+            self._open = opening
+            self._first = self._open_decoder()
+            self._open = opening.pop_all()
         self._first_is_fresh = True
 
     def __enter__(self) -> AudioReader:
@@ -78,7 +84,7 @@ class AudioReader:
         """What the file holds. Reading this decodes the file once if its headers do not say the length."""
         head = self._first
         frames = head.frames if head.frames is not None else _count_frames(self._path)
-        return AudioInfo(self._path, head.sample_rate, head.channels, frames, head.format, head.subtype)
+        return AudioInfo(self._shown, head.sample_rate, head.channels, frames, head.format, head.subtype)
 
     @property
     def sample_rate(self) -> int:

@@ -5,16 +5,27 @@ from __future__ import annotations
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auralflow_core.audio.encoders import SoundFileEncoder, fix_ogg_serial
-from auralflow_core.audio.formats import output_format
+from auralflow_core.audio.encoders import SoundFileEncoder
+from auralflow_core.audio.formats import check_output, output_format, subtype_for
+from auralflow_core.audio.tags import Tags
 from auralflow_core.audio.wav import WavEncoder
 from auralflow_core.errors import AudioError, AuralflowError
 from auralflow_core.files import atomic_file, explain_os_errors
+
+
+class Encoder(Protocol):
+    """Writes frames to a file that is open."""
+
+    def write(self, block: NDArray[Any]) -> None:
+        """Append frames `(time, channel)`."""
+
+    def close(self) -> None:
+        """Write what is held back and the final header; the file stays open."""
 
 
 class AudioWriter:
@@ -28,15 +39,19 @@ class AudioWriter:
         path: Where the file will be.
         sample_rate: In Hz.
         channels: Samples per frame.
-        format: `"WAV"` (RF64 beyond 4 GiB), `"FLAC"`, `"OGG"`, `"OPUS"` or `"MP3"`; default by suffix.
-        subtype: `"PCM_16"`, `"PCM_24"`, `"PCM_32"` or `"FLOAT"`, see `subtype_for`; default the usual one.
+        format: `"WAV"` (RF64 beyond 4 GiB), `"FLAC"`, `"OGG"` (Vorbis), `"OPUS"`, `"MP3"` or, with PyAV, `"M4A"`
+            (AAC); in any case; default by suffix.
+        subtype: `"PCM_16"`, `"PCM_24"`, `"PCM_32"` or `"FLOAT"`; default by `bit_depth`.
+        bit_depth: `"16"`, `"24"`, `"32"` or `"32f"`, see `subtype_for`; default the usual one.
+        bitrate: In kbit/s, of the lossy formats: MP3 has it exactly, the others come near it; default the encoder's.
+        tags: What the file says of itself; M4A has no room for the cover.
 
     Attributes:
         frames: Frames written so far.
         clipped: Samples so far beyond [-1, 1], cut to full scale; 0 for FLOAT and lossy formats.
 
     Raises:
-        AudioError: The format cannot hold this rate, channel count or sample type.
+        AudioError: The format cannot hold this rate, channel count, sample type or bit rate.
     """
 
     def __init__(
@@ -47,14 +62,19 @@ class AudioWriter:
         *,
         format: str | None = None,  # noqa: A002
         subtype: str | None = None,
+        bit_depth: str | None = None,
+        bitrate: int | None = None,
+        tags: Tags | None = None,
     ) -> None:
         self.path = Path(path)
         self.sample_rate = sample_rate
         self.channels = channels
         chosen = output_format(self.path, format)
         self.format = chosen.name
-        self.subtype = subtype or chosen.subtypes[0]
-        chosen.check(sample_rate, channels, self.subtype)
+        self.subtype = subtype or subtype_for(bit_depth, chosen.name)
+        check_output(chosen, sample_rate, channels, self.subtype, bitrate)
+        self._bitrate = bitrate
+        self._tags = tags or Tags()
         self.frames = 0
         self.clipped = 0
         self._stack = ExitStack()
@@ -105,10 +125,15 @@ class AudioWriter:
             self._encode(samples)
         self.frames += len(samples)
 
-    def _new_encoder(self, file: BinaryIO) -> WavEncoder | SoundFileEncoder:
+    def _new_encoder(self, file: BinaryIO) -> Encoder:
+        rate, channels = self.sample_rate, self.channels
         if self.format == "WAV":
-            return WavEncoder(file, self.sample_rate, self.channels, self.subtype)
-        return SoundFileEncoder(file, self.format, self.sample_rate, self.channels, self.subtype)
+            return WavEncoder(file, rate, channels, self.subtype, self._tags)
+        if self.format == "M4A":
+            from auralflow_core.audio.pyav_encoder import AacEncoder  # PyAV is an extra
+
+            return AacEncoder(file, rate, channels, self._bitrate, self._tags)
+        return SoundFileEncoder(file, self.format, rate, channels, self.subtype, self._bitrate, self._tags)
 
     def _encode(self, samples: NDArray[np.float32] | NDArray[np.int32]) -> None:
         with explain_os_errors(self.path):
@@ -117,8 +142,6 @@ class AudioWriter:
     def _finish(self) -> None:
         self._encoder.close()
         self._file.close()
-        if self.format in ("OGG", "OPUS"):
-            fix_ogg_serial(self._scratch)
         self._check_size()
 
     def _check_size(self) -> None:

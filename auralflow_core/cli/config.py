@@ -11,7 +11,7 @@ import click
 from auralflow_core.cli.arguments import SETTINGS_CONTEXT, split_settings
 
 if TYPE_CHECKING:
-    from auralflow_core.config import Config, Setting
+    from auralflow_core.config import Config, Conversion, Setting
 
 
 @click.command("config", context_settings=SETTINGS_CONTEXT)
@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     default=Path(),
     help="Folder that holds the model folder (default: here).",
 )
-@click.option("--from", "source", type=click.Path(path_type=Path), help="Take settings from this JSON or YAML file.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    help="Take settings from this JSON or YAML file, ours or one of a format that a plugin reads.",
+)
 @click.option("--format", "format_", type=click.Choice(["json", "yaml"]), help="Format of the file (default: json).")
 @click.option("--display", is_flag=True, help="Show all settings afterwards.")
 @click.option("--force", is_flag=True, help="Replace the configuration of a model folder that exists.")
@@ -66,12 +71,15 @@ def config(
             "shows the types), or check the path"
         )
     path = folder / "config.json" if is_new else config_path(folder)
-    before = _start(folder, type_, source) if is_new else grouped(read_mapping(path))
+    given, conversion = _read(source) if source else ({}, None)
+    before = _start(folder, type_, given, source) if is_new else grouped(read_mapping(path))
     after = change(before, settings, source=source if is_new else path)
     path = path.with_suffix(f".{format_}") if format_ else path
     if is_new or settings or format_:
         _write(after, path)
         click.echo(f"{'Created' if is_new else 'Changed'} {path}")
+    if conversion:
+        _show_conversion(conversion)
     if display:
         show(after, None if is_new else before)
 
@@ -149,19 +157,40 @@ def _exists(folder: Path) -> bool:
     return any((folder / name).exists() for name in CONFIG_NAMES)
 
 
-def _start(folder: Path, type_: str | None, source: Path | None) -> dict[str, Any]:
-    """Return the data of a new model folder's configuration."""
+def _read(source: Path) -> tuple[Mapping[str, Any], Conversion | None]:
+    """Return the settings in a file, and what was made of its keys if it is another project's."""
+    from auralflow_core.build import convert_config
     from auralflow_core.config import read_mapping
     from auralflow_core.config.settings import grouped
     from auralflow_core.errors import ConfigError
 
-    data = grouped(read_mapping(source)) if source else {}
-    model = dict(data.get("model") or {})
+    data = read_mapping(source)
+    try:
+        conversion = convert_config(data)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
+    return (conversion.data if conversion else grouped(data)), conversion
+
+
+def _show_conversion(conversion: Conversion) -> None:
+    """Print what became of each key of another project's configuration."""
+    from auralflow_core.cli.output import print_table
+
+    print_table("", ("key", "taken as"), list(conversion.taken.items()))
+    if conversion.left:
+        print_table("", ("key that is not taken", "instead"), list(conversion.left.items()))
+
+
+def _start(folder: Path, type_: str | None, given: Mapping[str, Any], source: Path | None) -> dict[str, Any]:
+    """Return the data of a new model folder's configuration."""
+    from auralflow_core.errors import ConfigError
+
+    model = dict(given.get("model") or {})
     model["type"] = type_ or model.get("type")
     model["name"] = folder.resolve().name
     if not model["type"]:
         raise ConfigError(f"{source}: names no model type; add TYPE (`auralflow list-models` shows them)")
-    return {**data, "model": model}
+    return {**given, "model": model}
 
 
 def _write(config: Config, path: Path) -> None:

@@ -43,14 +43,14 @@ def demo(save: Path, minutes: float, songs: int, seed: int) -> None:
     Needs no download. Everything lies in one folder afterwards; the commands are printed, to be typed again.
     """
     from auralflow_core.audio import find_audio
-    from auralflow_core.build import load_model
     from auralflow_core.cli.config import change
     from auralflow_core.cli.separate import run_separation
     from auralflow_core.cli.test import run_test
     from auralflow_core.cli.train import run_training
     from auralflow_core.config import Setting, save_config
     from auralflow_core.layout import ModelFolder
-    from auralflow_core.separate import Options, Separator, plan_outputs
+    from auralflow_core.library import Recipe
+    from auralflow_core.separate import Options
 
     type_ = _model_type()
     data = save / f"songs-seed-{seed}"
@@ -65,13 +65,12 @@ def demo(save: Path, minutes: float, songs: int, seed: int) -> None:
     _say(f"auralflow train {folder} {data}")
     run_training(config, folder, data, resume=False, force=False, quiet=False)
     _say(f"auralflow test {folder} {data}")
-    run_test(folder, data, step=None, device=None, backend="auralflow", quiet=False)
+    run_test(folder, data)
     song = next(find_audio([data / "test"])).parent / "mixture.wav"
     stems = save / "separated" / song.parent.name
     _say(f"auralflow separate {folder} '{song}' --residual --save '{stems}'")
-    outputs = plan_outputs([song], stems)
-    run_separation(Separator(load_model(folder)), outputs, Options(residual=True), quiet=False)
-    _say_where(folder, data, next(iter(outputs.values())), ModelFolder(folder))
+    run_separation(Recipe((str(folder),)), [song], stems, Options(residual=True))
+    _say_where(folder, data, stems / song.stem, ModelFolder(folder))
 
 
 def _model_type() -> str:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from typing import Any
 
 import click
 
+from auralflow_core.cli.cache import cache
+from auralflow_core.cli.compare import compare
 from auralflow_core.cli.config import config
 from auralflow_core.cli.create import create
 from auralflow_core.cli.demo import demo
+from auralflow_core.cli.doctor import doctor
+from auralflow_core.cli.download import download
+from auralflow_core.cli.init_data import init_data
 from auralflow_core.cli.list_models import list_models
 from auralflow_core.cli.list_plugins import list_plugins
+from auralflow_core.cli.list_weights import list_weights
 from auralflow_core.cli.new_plugin import new_plugin
 from auralflow_core.cli.separate import separate
 from auralflow_core.cli.show_model import show_model
@@ -56,7 +64,29 @@ def main(debug: bool) -> None:
     """
     # Before torch loads: threads of two pools that spin against each other make a step a hundred times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold what the terminal's encoding does not.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
-for command in (config, create, demo, list_models, list_plugins, new_plugin, separate, show_model, test, train):
+COMMANDS = (
+    cache,
+    compare,
+    config,
+    create,
+    demo,
+    doctor,
+    download,
+    init_data,
+    list_models,
+    list_plugins,
+    list_weights,
+    new_plugin,
+    separate,
+    show_model,
+    test,
+    train,
+)
+for command in COMMANDS:
     main.add_command(command)

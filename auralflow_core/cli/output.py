@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +28,9 @@ def console(*, quiet: bool = False) -> Console:
 
 def print_json(data: Any) -> None:
     """Print data for a machine; what is not a number becomes null."""
-    click.echo(json.dumps(_without_nan(data), indent=2, ensure_ascii=False))
+    from auralflow_core.files import json_text
+
+    click.echo(json_text(data))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, quiet: bool = False) -> None:
@@ -43,9 +44,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     cells = [list(row) for row in rows]
     table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        is_last = number == len(columns) - 1
+        # Names and what is said last may be long; the numbers between them stay whole.
+        is_outer = number in (0, len(columns) - 1)
         is_numeric = bool(cells) and all(isinstance(row[number], (int, float)) for row in cells)
-        table.add_column(column, justify="right" if is_numeric else "left", no_wrap=not is_last)
+        table.add_column(column, justify="right" if is_numeric else "left", no_wrap=not is_outer, overflow="fold")
     for row in cells:
         table.add_row(*(Text(_cell(value)) for value in row))
     console().print(table)
@@ -81,13 +83,5 @@ def progress_bar(*, quiet: bool = False) -> Iterator[Progress]:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.2f}"
+        return "-" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # and no -0.00
     return str(value)
-
-
-def _without_nan(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _without_nan(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_without_nan(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

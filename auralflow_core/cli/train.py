@@ -18,16 +18,20 @@ if TYPE_CHECKING:
 @click.command("train", context_settings=SETTINGS_CONTEXT)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="MODEL DATA [--SETTING VALUE]...")
 @click.option("--resume", is_flag=True, help="Go on from the latest checkpoint.")
+@click.option("--from", "start_from", metavar="MODEL", help="Start with the weights of this model, where they fit.")
 @click.option("--force", is_flag=True, help="Remove the model's checkpoints and TensorBoard runs, and start over.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, and nothing else.")
-def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as_json: bool) -> None:
+def train(
+    arguments: tuple[str, ...], resume: bool, start_from: str | None, force: bool, quiet: bool, as_json: bool
+) -> None:
     r"""Train the model in the folder MODEL with the songs in DATA.
 
     \b
     auralflow train my_model path/to/musdb18hq --max_epochs 50 --lr 1e-3
 
-    Settings given here are written to the model's configuration. The first Ctrl-C saves and stops.
+    --from another model folder, or the name of public weights, starts a new training with their weights, where they
+    fit. Settings given here are written to the model's configuration. The first Ctrl-C saves and stops.
     """
     from auralflow_core.cli.config import change
     from auralflow_core.cli.output import print_json
@@ -38,8 +42,11 @@ def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as
     if len(positional) < 2:
         raise click.UsageError(f"Missing argument {'DATA' if positional else 'MODEL'}.")
     folder, data = Path(positional[0]), Path(positional[1])
+    if resume and start_from:
+        raise click.UsageError("--resume goes on with the model's own weights; leave out --from, or --resume.")
     config = change(grouped(read_mapping(config_path(folder))), settings, source=config_path(folder))
-    summary = run_training(config, folder, data, resume=resume, force=force, quiet=quiet or as_json)
+    quiet = quiet or as_json
+    summary = run_training(config, folder, data, resume=resume, force=force, quiet=quiet, start_from=start_from)
     if as_json:
         print_json({"model": str(folder), **vars(summary)})
     if summary.reason == "interrupted":
@@ -47,7 +54,16 @@ def train(arguments: tuple[str, ...], resume: bool, force: bool, quiet: bool, as
         sys.exit(130)
 
 
-def run_training(config: Config, folder: Path, data: Path, *, resume: bool, force: bool, quiet: bool) -> Summary:
+def run_training(
+    config: Config,
+    folder: Path,
+    data: Path,
+    *,
+    resume: bool,
+    force: bool,
+    quiet: bool,
+    start_from: str | None = None,
+) -> Summary:
     """Train and tell what goes on; return what was done.
 
     The configuration is written to the folder when nothing stands in the way of training any more.
@@ -55,7 +71,9 @@ def run_training(config: Config, folder: Path, data: Path, *, resume: bool, forc
     import shutil
 
     from auralflow_core.checkpoint import CheckpointStore
+    from auralflow_core.cli.cache import decoding_bar
     from auralflow_core.cli.training_progress import TrainingProgress
+    from auralflow_core.cli.weights import fetch_weights
     from auralflow_core.config import config_path, save_config
     from auralflow_core.errors import CheckpointError
     from auralflow_core.layout import ModelFolder
@@ -70,8 +88,13 @@ def run_training(config: Config, folder: Path, data: Path, *, resume: bool, forc
         )
     if resume and not steps:
         raise CheckpointError(f"{folder}: has no checkpoint to go on from; leave out --resume to start")
+    if start_from:
+        fetch_weights(start_from, quiet=quiet)
     progress = TrainingProgress(quiet=quiet)
-    trainer: Trainer = prepare_training(config, folder, data, callbacks=[progress])
+    with decoding_bar(quiet=quiet) as told:
+        trainer: Trainer = prepare_training(
+            config, folder, data, callbacks=[progress], start_from=start_from, decoding=told
+        )
     if steps and force:
         shutil.rmtree(store.folder)
         # Two trainings in one set of curves could not be told apart.

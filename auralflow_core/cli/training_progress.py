@@ -16,8 +16,11 @@ from auralflow_core.trainer import Callback, Epoch, Step, Summary, Trainer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from auralflow_core.model import SeparationModel
+
 _REASONS = {
     "max_epochs": "reached max_epochs",
+    "max_steps": "reached max_steps",
     "plateau": "validation no longer improved",
     "max_minutes": "reached max_minutes",
     "interrupted": "interrupted",
@@ -37,7 +40,7 @@ class TrainingProgress(Callback):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._began = 0.0
-        self._first_step = 0
+        self._first_step = self._chunks = self._counted = 0
 
     def __enter__(self) -> TrainingProgress:
         self._bar = self._stack.enter_context(progress_bar(quiet=self._quiet))
@@ -52,31 +55,54 @@ class TrainingProgress(Callback):
         """Say what is going to be done."""
         assert self._bar is not None
         model, config = trainer.model, trainer.config
-        count = sum(parameter.numel() for parameter in model.network.parameters())
-        self._say(
-            f"Training {model.config.model.type} ({count:,} parameters, {model.device}) to separate "
-            f"{', '.join(model.targets)}"
-        )
+        self._say(f"Training {model.config.model.type} ({_parameters(model)}) to separate {', '.join(model.targets)}")
+        precision = str(model.amp_dtype).removeprefix("torch.") if config.use_mixed_precision else "float32"
+        batches = f"batches of {config.batch_size}"
+        if config.backprop_every > 1:
+            batches += f", {config.backprop_every} a step"
+        how = f"with {config.optimizer.name}, criterion {config.criterion_name}, {batches}"
+        self._say(f"on {model.device} in {precision} {how}")
         length = model.config.dataset.sample_length
         self._say(
             f"{len(trainer.train_data.songs)} songs to train with, {len(trainer.valid_data.songs)} to validate with; "
             f"{len(trainer.train_data)} chunks of {length:g} s in {trainer.steps_per_epoch} steps an epoch; "
             f"at most {config.max_epochs} epochs"
+            + (f", {config.max_steps} steps" if config.max_steps else "")
             + (f" or {config.max_minutes:g} minutes" if config.max_minutes else "")
         )
-        if trainer.progress.step:
-            self._say(f"Going on from step {trainer.progress.step}, epoch {trainer.progress.epoch + 1}")
+        every = config.checkpointing.save_every_n_steps
+        self._say(
+            f"Checkpoints after each validation{f' and every {every} steps' if every else ''} in "
+            f"{_relative(trainer.store.folder)}; the best and the latest {config.checkpointing.keep} are kept"
+        )
+        for line in trainer.transfer.lines() if trainer.transfer else ():
+            self._say(line)
+        self._say_where(trainer)
         self._began, self._first_step = time.monotonic(), trainer.progress.step
+        self._counted = trainer.progress.chunks
         self._task = self._bar.add_task("epoch 1", total=1.0, facts="")
+
+    def _say_where(self, trainer: Trainer) -> None:
+        """Say what training goes on from, if it does."""
+        progress = trainer.progress
+        if progress.step == progress.began_from:
+            self._say(f"The checkpoint of step {progress.step} has weights only: a new training starts from them")
+        elif progress.step:
+            self._say(f"Going on from step {progress.step}, epoch {progress.epoch + 1}")
+
+    def on_skip(self, trainer: Trainer, what: str) -> None:
+        """Say which batch was left out."""
+        self._say(f"           {what}")
 
     def on_step(self, trainer: Trainer, step: Step) -> None:
         """Move the bar."""
         progress = trainer.progress
-        chunks = (step.step - self._first_step) * trainer.config.batch_size
-        rate = chunks / max(1e-9, time.monotonic() - self._began)
+        self._chunks += progress.chunks - self._counted if progress.chunks > self._counted else progress.chunks
+        self._counted = progress.chunks
+        rate = self._chunks / max(1e-9, time.monotonic() - self._began)
         self._update(
             trainer,
-            f"loss {progress.loss_sum / progress.chunks:.5f}  {rate:.2f} chunks/s",
+            f"loss {progress.loss_sum / progress.chunks:.5f}  {rate:.2f} chunks/s  {_waiting(trainer)}",
         )
 
     def on_validation(self, trainer: Trainer, done: int, total: int) -> None:
@@ -86,18 +112,25 @@ class TrainingProgress(Callback):
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
         """Print the epoch's line."""
         mark = "  best so far" if epoch.is_best else ""
+        score = "" if epoch.score is None else f"{_metric(trainer)} {epoch.score:.2f} dB  "
         self._say(
             f"epoch {epoch.epoch:3d}  step {epoch.step:5d}  train {epoch.train_loss:.5f}  "
-            f"validation {epoch.valid_loss:.5f}  lr {epoch.lr:.1e}  {duration(epoch.seconds)}{mark}"
+            f"validation {epoch.valid_loss:.5f}  {score}lr {epoch.lr:.1e}  {duration(epoch.seconds)}{mark}"
         )
         if not trainer.config.silent_checkpoint:
             self._say(f"           saved {_relative(trainer.store.path(epoch.step))}")
 
     def on_end(self, trainer: Trainer, summary: Summary) -> None:
         """Say what was done."""
+        score = "" if summary.best_score is None else f" and {_metric(trainer)} {summary.best_score:.2f} dB"
         self._say(
             f"Done: {_REASONS[summary.reason]} after {summary.steps} steps in {duration(summary.seconds)}; best "
-            f"validation loss {summary.best_loss:.5f} at step {summary.best_step}"
+            f"validation loss {summary.best_loss:.5f}{score} at step {summary.best_step}"
+        )
+        skipped = f"; {summary.skipped} batches were skipped" if summary.skipped else ""
+        self._say(
+            f"Steps waited {duration(summary.data_seconds)} for data and computed {duration(summary.compute_seconds)}"
+            f"{skipped}"
         )
 
     def _update(self, trainer: Trainer, facts: str) -> None:
@@ -107,7 +140,7 @@ class TrainingProgress(Callback):
 
     def _share_done(self, trainer: Trainer) -> float:
         """Return how much of this run is done, by steps or by minutes, whichever ends first."""
-        total = trainer.config.max_epochs * trainer.steps_per_epoch - self._first_step
+        total = trainer.total_steps() - self._first_step
         done = (trainer.progress.step - self._first_step) / max(1, total)
         if trainer.config.max_minutes is None:
             return done
@@ -121,6 +154,23 @@ class TrainingProgress(Callback):
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             click.echo(text)
+
+
+def _parameters(model: SeparationModel) -> str:
+    counts = [(each.numel(), each.requires_grad) for each in model.network.parameters()]
+    trained, total = sum(count for count, is_trained in counts if is_trained), sum(count for count, _ in counts)
+    return f"{total:,} parameters" if trained == total else f"{total:,} parameters, {trained:,} of them trained"
+
+
+def _metric(trainer: Trainer) -> str:
+    return {"si_sdr": "SI-SDR", "usdr": "uSDR"}[trainer.config.validation.metric]
+
+
+def _waiting(trainer: Trainer) -> str:
+    """Say whether steps wait for data or data for steps."""
+    data, compute = trainer.progress.data_seconds, trainer.progress.compute_seconds
+    share = data / max(1e-9, data + compute)
+    return f"{share:.0%} waiting for data" if share > 0.5 else f"computing, {share:.0%} waiting for data"
 
 
 def _relative(path: Path) -> Path:

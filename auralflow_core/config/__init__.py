@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from auralflow_core.config.conversion import Conversion as Conversion
     from auralflow_core.config.files import config_path as config_path
     from auralflow_core.config.files import load_config as load_config
     from auralflow_core.config.files import read_mapping as read_mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # Loaded when first used (PEP 562): `list-models` needs the base of parameters and not the schema of config.json.
 _MODULES = {
+    "conversion": ("Conversion",),
     "files": ("config_path", "load_config", "read_mapping", "save_config"),
     "params": ("MaskActivation", "ModelParams"),
     "schema": (

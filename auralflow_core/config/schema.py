@@ -3,45 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    field_validator,
-    model_validator,
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from auralflow_core.config.group import Count, Group, Names, Patterns
+from auralflow_core.config.stft_sizes import check_nola, count_frames
+from auralflow_core.config.training_groups import (
+    CheckpointingConfig,
+    CriterionTerm,
+    EMAConfig,
+    OptimizerConfig,
+    SchedulerConfig,
+    SequenceSchedulerConfig,
+    SpecAugmentConfig,
+    ValidationConfig,
 )
-
-from auralflow_core.config.stft_sizes import check_nola
 from auralflow_core.errors import ConfigError
-
-
-def _whole_number(value: Any) -> Any:
-    """Accept a count written as `1e5`, in a file or on the command line."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return value
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _split_names(value: Any) -> Any:
-    """Accept a list written as `vocals,drums`."""
-    return [name.strip() for name in value.split(",")] if isinstance(value, str) else value
-
-
-Count = Annotated[int, BeforeValidator(_whole_number), Field(gt=0)]
-Names = Annotated[list[str], BeforeValidator(_split_names), Field(min_length=1)]
-
-
-class Group(BaseModel):
-    """Base of the groups: unknown names are refused, values are validated and frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
 
 
 class ModelConfig(Group):
@@ -69,11 +47,32 @@ class DatasetConfig(Group):
     num_fft: int = Field(1024, ge=2, le=1 << 18, description="FFT length in samples; num_fft // 2 + 1 frequency bins")
     window_size: int = Field(1024, ge=2, description="STFT window length in samples, at most num_fft")
     hop_length: int = Field(512, ge=1, description="STFT hop in samples, at most window_size")
+    stft_padding: Literal["zeros", "reflect"] = Field(
+        "zeros", description="what the STFT sees beyond the ends of the audio: silence, or the audio mirrored"
+    )
     validation_split: float = Field(
         0.2,
         gt=0,
         lt=1,
         description="share of the songs kept for validation where the data set has no such split",
+    )
+    mix_name: str = Field("mix", min_length=1, description="csv: the mixture's column is `<mix_name>_path`")
+    train_csv: str = Field("", description="csv: table of training songs (empty: train.csv in the folder)")
+    validation_csv: str = Field(
+        "", description="csv: table of validation songs (empty: validation.csv in the folder, if it is there)"
+    )
+    other_channels: Literal["convert", "discard"] = Field(
+        "convert", description="csv: what becomes of songs whose channel count is not num_channels"
+    )
+    n_chunks_per_song: Count | None = Field(
+        None, description="training chunks drawn from anywhere in each song, an epoch (null: each song is covered once)"
+    )
+    cache: bool = Field(True, description="decode compressed songs once, into a folder of uncompressed samples")
+    training_cache: str | None = Field(
+        None, description="folder of decoded training songs (null: in the platform's cache folder)"
+    )
+    validation_cache: str | None = Field(
+        None, description="folder of decoded validation songs (null: in the platform's cache folder)"
     )
 
     @field_validator("targets")
@@ -99,6 +98,13 @@ class DatasetConfig(Group):
             )
         return self
 
+    @model_validator(mode="after")
+    def _tables_are_read(self) -> DatasetConfig:
+        tables = [name for name in ("train_csv", "validation_csv") if getattr(self, name)]
+        if tables and self.type == "auto":
+            raise ValueError(f"{' and '.join(tables)} would not be read; set dataset.type to csv")
+        return self
+
     @property
     def chunk_frames(self) -> int:
         """Length of a chunk in samples."""
@@ -107,7 +113,7 @@ class DatasetConfig(Group):
     @property
     def num_frames(self) -> int:
         """Number of frames of a chunk's spectrogram."""
-        return -(-self.chunk_frames // self.hop_length) + 1
+        return count_frames(self.chunk_frames, self.window_size, self.hop_length, self.stft_padding)
 
     @property
     def num_bins(self) -> int:
@@ -122,11 +128,34 @@ class TrainingConfig(Group):
     max_minutes: float | None = Field(
         None, gt=0, le=1e6, description="max minutes that one run trains for (null: no limit)"
     )
+    max_steps: Count | None = Field(None, description="max number of steps (null: no limit)")
     batch_size: Count = Field(8, description="chunks in a batch")
+    backprop_every: Count = Field(1, description="batches whose gradients are added up for one step")
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
+    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="what updates the parameters: {name, args}")
+    scheduler: SchedulerConfig = Field(SchedulerConfig(), description="how the learning rate changes")
+    clip_value: float | None = Field(None, gt=0, description="longest gradient, all parameters' norm (null: any)")
+    freeze: Patterns = Field([], description="patterns of parameter names that are not trained: 'encoder.*'")
+    sequence_scheduler: SequenceSchedulerConfig | None = Field(
+        None, description="how chunks grow longer and batches smaller (null: they do not)"
+    )
+    spec_augment: SpecAugmentConfig | None = Field(
+        None, description="what of the magnitudes is hidden from the network (null: nothing)"
+    )
+    start_spec_augment_after_n_epochs: int = Field(
+        0, ge=-1, description="epochs before spec_augment begins; -1: it never does"
+    )
+    ema: EMAConfig | None = Field(None, description="moving average of the weights: {decay} (null: none)")
+    validation: ValidationConfig = Field(ValidationConfig(), description="when validation is done, and its metric")
+    checkpointing: CheckpointingConfig = Field(CheckpointingConfig(), description="when checkpoints are saved")
+    on_nan: Literal["stop", "skip"] = Field(
+        "stop", description="what becomes of a batch whose loss or gradient is no number: training stops, or skips it"
+    )
     stop_patience: Count = Field(4, description="epochs without improvement before the learning rate is reduced")
     max_lr_steps: int = Field(3, ge=0, description="reductions of the learning rate before stopping early")
-    criterion: str = Field("l1", description="loss function")
+    criterion: str | list[CriterionTerm] = Field(
+        "l1", min_length=1, description="loss function, or several: [{name, weight, args}]"
+    )
     num_workers: int = Field(0, ge=0, description="worker processes for loading data; 0 loads in the main process")
     pin_memory: bool = Field(False, description="page-locked batches, for faster transfer to a GPU")
     use_mixed_precision: bool = Field(False, description="automatic mixed precision")
@@ -146,6 +175,37 @@ class TrainingConfig(Group):
         description="cpu, cuda, cuda:N, mps, or auto: the first accelerator found",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_others(cls, data: Any) -> Any:
+        """Accept what other trainers call a setting."""
+        if not isinstance(data, dict):
+            return data
+        for other, name in {"backwards_every": "backprop_every", "train_max_steps": "max_steps"}.items():
+            if other in data and data.get(name, data[other]) != data[other]:
+                raise ValueError(f"{other} {data[other]!r} and {name} {data[name]!r} are one setting; leave out one")
+            data = {name if key == other else key: value for key, value in data.items()}
+        return data
+
+    @property
+    def criterion_terms(self) -> list[CriterionTerm]:
+        """The losses that are added up, one where `criterion` is a name."""
+        return [CriterionTerm(name=self.criterion)] if isinstance(self.criterion, str) else self.criterion
+
+    @property
+    def criterion_name(self) -> str:
+        """The names of the losses, for messages."""
+        return " + ".join(term.name for term in self.criterion_terms)
+
+    @model_validator(mode="after")
+    def _schedules_fit(self) -> TrainingConfig:
+        if self.sequence_scheduler and self.scheduler.name == "cosine" and self.max_steps is None:
+            raise ValueError(
+                "the cosine schedule must know how many steps there will be, which the sequence_scheduler changes; "
+                "set max_steps"
+            )
+        return self
+
     @model_validator(mode="after")
     def _component_weights(self) -> TrainingConfig:
         if self.alpha_constant + self.beta_constant >= 1:
@@ -161,6 +221,33 @@ class SeparationConfig(Group):
 
     segment: float = Field(10, gt=0, le=3600, description="length in seconds of what is separated at once")
     overlap: float = Field(0.25, ge=0, le=0.5, description="share of a segment that overlaps the next one")
+    window: Literal["auto", "cosine", "triangle"] = Field(
+        "auto",
+        description="how segments are joined: faded where they overlap (cosine), or weighted from end to end "
+        "(triangle); auto: cut hard where the network declares its receptive field, else cosine",
+    )
+    final_segment: Literal["moved", "padded"] = Field(
+        "moved", description="the last segment is moved back over real audio, or padded as Demucs does it"
+    )
+    shifts: int = Field(0, ge=0, le=100, description="passes with random delays up to 0.5 s that are averaged; 0: none")
+    shift_seed: int = Field(0, ge=0, lt=2**32, description="seed of the delays")
+    tta: bool = Field(False, description="average with what becomes of swapped channels and inverted polarity")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="what the network computes in")
+    sum_to_mixture: bool = Field(
+        False, description="spread what is left of the mixture over the targets, so that they add up to it"
+    )
+    separation_exponent: float | None = Field(
+        None, gt=0, le=10, description="masks are shares of the targets' magnitudes to this power; null: as estimated"
+    )
+    mask_extension: Literal["zeros", "average"] = Field(
+        "zeros", description="masks above the highest bin that a network estimates: zero, or their mean below it"
+    )
+    wiener: int = Field(0, ge=0, le=100, description="iterations of multichannel Wiener filtering; 0: none")
+    wiener_window: Count = Field(300, description="frames that Wiener filtering sees at once")
+    wiener_residual: bool = Field(
+        False, description="give Wiener filtering what is left of the mixture as one more target"
+    )
+    wiener_eps: float = Field(1e-10, gt=0, le=1, description="square of the noise power that Wiener filtering assumes")
 
 
 class VisualsConfig(Group):
@@ -172,6 +259,11 @@ class VisualsConfig(Group):
     num_snippets: Count = Field(2, description="number of validation songs shown")
     snippet_length: float = Field(6, gt=0, le=600, description="length of a snippet in seconds")
     every_n_epochs: Count = Field(5, description="epochs between two rounds of snippets; the last epoch has one too")
+    metric_songs: int = Field(
+        8, ge=0, description="validation songs that are scored during training, for TensorBoard; 0: none"
+    )
+    metric_length: float = Field(10, gt=0, le=3600, description="seconds of each, from its middle")
+    metric_every_n_epochs: Count = Field(1, description="epochs between two rounds of scores; the last has one too")
 
 
 class Config(Group):

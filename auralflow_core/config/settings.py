@@ -22,6 +22,7 @@ Schema = TypeVar("Schema", bound=BaseModel)
 GROUPS = tuple(Config.model_fields)
 
 OLDER_NAMES = {
+    "backwards_every": "backprop_every",
     "base": "model_type",
     "base_model": "model_type",
     "chunk_size": "sample_length",
@@ -40,6 +41,7 @@ OLDER_NAMES = {
     "pin_mem": "pin_memory",
     "seed": "random_seed",
     "split": "validation_split",
+    "train_max_steps": "max_steps",
     "workers": "num_workers",
 }
 """Names that older documents use. A setting that really has such a name goes first."""
@@ -166,6 +168,8 @@ def _read_value(setting: Setting, path: str, params: type[ModelParams] | None) -
         if field.annotation is bool:
             return True
         raise ConfigError(f"{setting.name}: has no value; write --{setting.name} VALUE")
+    if setting.value == "null" and _fits(None, field):
+        return None
     if not setting.value.lstrip().startswith(("[", "{")) and _fits(setting.value, field):
         return setting.value
     try:

@@ -31,3 +31,15 @@ def check_nola(num_fft: int, window_size: int, hop_length: int) -> None:
             f"hop_length {hop_length} leaves gaps between windows of window_size {window_size}, so audio cannot be "
             f"rebuilt from its spectrogram; use a hop_length of at most {window_size // 2}"
         )
+
+
+def count_frames(length: int, window_size: int, hop_length: int, padding: str) -> int:
+    """Return the number of frames of a transform whose frame `k` is centred on sample `k * hop_length`.
+
+    There are as many as cover the last sample. With padding "reflect" and a hop of at most a quarter of the window the
+    last one is centred on or before the last sample, which is the number that `torch.stft(center=True)` has; with a
+    longer hop the last samples would lie under the window's foot, where errors are amplified.
+    """
+    if padding == "reflect" and 4 * hop_length <= window_size:
+        return length // hop_length + 1
+    return -(-length // hop_length) + 1

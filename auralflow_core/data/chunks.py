@@ -48,7 +48,8 @@ class ChunkDataset(Dataset[Batch]):
     channel count; a song shorter than a chunk is followed by silence.
 
     An epoch covers each song once without overlap: the grid of its chunks starts at another place and is shuffled
-    anew in each epoch, and `max_num_samples` cuts it. With `shuffle=False` the grid stays at the songs' start.
+    anew in each epoch, and `max_num_samples` cuts it. With `shuffle=False` the grid stays at the songs' start. Where
+    `n_chunks_per_song` is set, that many chunks are drawn from anywhere in each song instead, unless `shuffle=False`.
 
     Args:
         songs: The songs; each has every target.
@@ -82,6 +83,8 @@ class ChunkDataset(Dataset[Batch]):
     def __getitem__(self, key: ChunkKey) -> Batch:
         song, start, frames = self.excerpt(key)
         stems = song.read_stems(self.config.targets, start, frames)
+        if self._fits(stems[0], song):
+            return self.mixture(key), torch.from_numpy(np.ascontiguousarray(stems, np.float32))
         return self.mixture(key), torch.stack([self._convert(stem, song) for stem in stems])
 
     def mixture(self, key: ChunkKey) -> Tensor:
@@ -108,9 +111,12 @@ class ChunkDataset(Dataset[Batch]):
         songs, starts = [], []
         for number, song in enumerate(self.songs):
             length, slots = self._native_frames(song), self._slots(song)
+            songs.append(np.full(slots, number))
+            if self._draws:
+                starts.append(rng.integers(max(0, song.frames - length) + 1, size=slots))
+                continue
             slack = max(0, song.frames - slots * length)
             offset = int(rng.integers(slack + 1)) if self._shuffle else 0
-            songs.append(np.full(slots, number))
             starts.append(offset + length * np.arange(slots))
         order = np.arange(sum(map(len, songs)))
         if self._shuffle:
@@ -121,11 +127,24 @@ class ChunkDataset(Dataset[Batch]):
     def _native_frames(self, song: Song) -> int:
         return math.ceil(self.config.sample_length * song.sample_rate)
 
+    @property
+    def _draws(self) -> bool:
+        """Whether chunks lie anywhere, and not side by side."""
+        return self._shuffle and self.config.n_chunks_per_song is not None
+
     def _slots(self, song: Song) -> int:
+        if self._draws and self.config.n_chunks_per_song:
+            return self.config.n_chunks_per_song
         return max(1, song.frames // self._native_frames(song))
+
+    def _fits(self, audio: NDArray[np.float32], song: Song) -> bool:
+        config = self.config
+        return song.sample_rate == config.sample_rate and audio.shape == (config.num_channels, config.chunk_frames)
 
     def _convert(self, audio: NDArray[np.float32], song: Song) -> Tensor:
         config = self.config
+        if self._fits(audio, song):
+            return torch.from_numpy(np.array(audio, np.float32, order="C"))  # a copy: the source may keep its own
         # soxr: at rates with no small ratio, such as 44056 to 44100 Hz, torchaudio's kernel takes gigabytes.
         converted = resample(match_channels(audio, config.num_channels), song.sample_rate, config.sample_rate)
         tensor = torch.from_numpy(np.ascontiguousarray(converted[:, : config.chunk_frames]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -77,12 +78,22 @@ NUM_STREAMS = 5  # mixture, drums, bass, other, vocals
 
 @dataclass(frozen=True)
 class StemSource:
-    """One stream of a `.stem.mp4`, decoded with ffmpeg each time it is read."""
+    """One stream of a `.stem.mp4`, decoded with ffmpeg from its start each time it is read."""
 
     path: Path
     stream: int
     sample_rate: int
+    frames: int
     info: Any
+
+    @property
+    def decoding(self) -> str:
+        """What besides the file decides on the samples (see `data.cache`)."""
+        return f"stream {self.stream}, {self.frames} frames, ffmpeg"
+
+    def blocks(self) -> Iterator[Audio]:
+        """Yield the whole stream, float32 `(channel, frames)`."""
+        yield self.read(0, self.frames)
 
     def read(self, start: int, frames: int) -> Audio:
         """Return float32 `(channel, frames)` from sample `start` on."""
@@ -115,12 +126,13 @@ def _check_streams(path: Path) -> None:
 def _stem_song(track: Any) -> Song:
     rate = round(track.rate)
     channels = int(track.info.audio_streams[0]["channels"])
+    frames = int(track.samples)
 
     def source(stream: int) -> StemSource:
-        return StemSource(Path(track.path), stream, rate, track.info)
+        return StemSource(Path(track.path), stream, rate, frames, track.info)
 
     stems = {name: source(item.stem_id) for name, item in track.sources.items()}
-    return Song(track.name, stems, source(track.stem_id), rate, channels, int(track.samples))
+    return Song(track.name, stems, source(track.stem_id), rate, channels, frames)
 
 
 def _has_stem_files(root: Path) -> bool:

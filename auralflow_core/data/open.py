@@ -5,13 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from auralflow_core.config import DatasetConfig
-from auralflow_core.data.song import Song
+from auralflow_core.data.song import Audio, Song
 from auralflow_core.data.splits import Split
+
+# How often a song is looked at: twice to know it again among thousands of songs, more often to see that a stem is
+# another one.
+_LOOKS, _STEM_LOOKS, _LOOK_FRAMES = 2, 8, 512
 
 
 class SongDataset(Protocol):
@@ -43,8 +50,45 @@ def pool(songs: list[Song], max_num_tracks: int, seed: int) -> list[Song]:
     return [song for number, song in enumerate(songs) if number in chosen]
 
 
-def fingerprint(songs: list[Song]) -> dict[str, Any]:
-    """Return what identifies the songs of a training: their names, and a hash over names, lengths and stems."""
-    facts = [[song.name, song.frames, song.sample_rate, sorted(song.stems)] for song in songs]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    return {"songs": [song.name for song in songs], "sha256": digest}
+def fingerprint(songs: Sequence[Song]) -> dict[str, Any]:
+    """Return what identifies the songs of a split.
+
+    Returns:
+        `songs`: their names; `audio`: the `audio_fingerprint` of each; `sha256`: a hash over names, audio and stems.
+
+    Raises:
+        AudioError: A file cannot be read.
+    """
+    audio = [audio_fingerprint(song) for song in songs]
+    names = [song.name for song in songs]
+    facts = [[name, print_, sorted(song.stems)] for name, print_, song in zip(names, audio, songs, strict=True)]
+    return {"songs": names, "audio": audio, "sha256": hashlib.sha256(json.dumps(facts).encode()).hexdigest()}
+
+
+def audio_fingerprint(song: Song, stems: Sequence[str] = ()) -> str:
+    """Return 32 hexadecimal digits by which a song is known again, whatever its name, folder or lossless format.
+
+    They are a hash of its length, rate and channel count and of short pieces of its mixture, rounded to 16 bits, which
+    are read by seek.
+
+    Args:
+        song: The song.
+        stems: Stems that are looked at as well; without any, songs with one mixture have one fingerprint.
+
+    Raises:
+        AudioError: A file cannot be read.
+    """
+    digest = hashlib.sha256(f"{song.frames} {song.sample_rate} {song.channels}".encode())
+    frames = min(song.frames, _LOOK_FRAMES)
+    looks = _STEM_LOOKS if stems else _LOOKS
+    for number in range(looks):
+        start = (song.frames - frames) * (2 * number + 1) // (2 * looks)
+        digest.update(_as_bytes(song.read_mixture(start, frames)))
+        if stems:
+            digest.update(_as_bytes(song.read_stems(list(stems), start, frames)))
+    return digest.hexdigest()[:32]
+
+
+def _as_bytes(audio: Audio) -> bytes:
+    samples: NDArray[np.int16] = np.clip(np.rint(audio * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
+    return samples.tobytes()

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from auralflow_core.audio import audio_info, read_audio
+from auralflow_core.audio import AudioInfo, AudioReader, audio_info, read_audio
+from auralflow_core.data.pcm import Audio as Audio
+from auralflow_core.data.pcm import wav_source
 from auralflow_core.errors import DataError, did_you_mean
 
-Audio = NDArray[np.float32]
+_BLOCK_FRAMES = 1 << 18
 
 
 class Source(Protocol):
@@ -26,14 +27,25 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class FileSource:
-    """A source that is one audio file."""
+    """A source that is one audio file of any format.
+
+    Attributes:
+        path: The file.
+        decoding: Which stream of it, where it is compressed and slow to read by position (see `data.cache`).
+    """
 
     path: Path
+    decoding: str = ""
 
     def read(self, start: int, frames: int) -> Audio:
         """Return float32 `(channel, frames)` from sample `start` on."""
         audio, _ = read_audio(self.path, start, frames)
         return audio
+
+    def blocks(self) -> Iterator[Audio]:
+        """Yield the whole file in blocks, float32 `(channel, frames)`."""
+        with AudioReader(self.path) as reader:
+            yield from reader.blocks(_BLOCK_FRAMES)
 
 
 @dataclass(frozen=True)
@@ -95,9 +107,9 @@ def song_from_files(name: str, stems: Mapping[str, Path], mixture: Path | None) 
         AudioError: A file is no audio.
     """
     paths = [*stems.values(), *([mixture] if mixture else [])]
-    first = audio_info(paths[0])
-    for path in paths[1:]:
-        info = audio_info(path)
+    infos = {path: audio_info(path) for path in paths}
+    first = infos[paths[0]]
+    for path, info in infos.items():
         for what, unit in (("sample_rate", " Hz"), ("frames", " samples"), ("channels", " channels")):
             value, expected = getattr(info, what), getattr(first, what)
             if value != expected:
@@ -109,9 +121,15 @@ def song_from_files(name: str, stems: Mapping[str, Path], mixture: Path | None) 
         raise DataError(f"song {name!r}: its files hold no samples; remove the folder {paths[0].parent}")
     return Song(
         name,
-        {stem: FileSource(path) for stem, path in stems.items()},
-        FileSource(mixture) if mixture else None,
+        {stem: _file_source(infos[path]) for stem, path in stems.items()},
+        _file_source(infos[mixture]) if mixture else None,
         first.sample_rate,
         first.channels,
         first.frames,
     )
+
+
+def _file_source(info: AudioInfo) -> Source:
+    """Return a file as a source that is read where it lies, or else knows whether it is compressed."""
+    is_plain = info.format != "FLAC" and info.subtype.startswith(("PCM", "FLOAT", "DOUBLE"))
+    return wav_source(info) or FileSource(info.path, "" if is_plain else "first stream")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from auralflow_core.metrics.correlations import Correlations, correlate, gram_matrix
+from auralflow_core.metrics.correlations import Bounds, gram_matrix
 from auralflow_core.metrics.pair import Pair
 
 # The least eigenvalue of the Gram matrix, scaled to a diagonal of ones, at which the order of summations does not
@@ -39,75 +39,105 @@ class Filters:
     own: Tensor
 
 
-def fit_filters(pair: Pair, start: int, stop: int, filter_length: int) -> Filters | None:
-    """Fit the filters on the samples `[start, stop)`, with one Cholesky factorisation for all targets.
+class NormalEquations:
+    """The normal equations of one set of references, factorised once for all estimates."""
 
-    Returns:
-        The filters, NaN where the audio is not finite; None where the Gram matrix is singular, or so near to it that
-        rounding decides the filters.
-    """
-    lags = correlate(pair, start, stop, filter_length)
-    targets, channels = pair.num_targets, pair.num_channels
-    if not bool(lags.gram.isfinite().all()):
-        return _unknown(pair, filter_length)
-    everything = range(targets * channels)
-    kept = _independent(pair, lags, everything, start, stop)
-    whole = _solve(lags, kept, everything)
-    if whole is None:
-        return None
-    own = []
-    for target in range(targets):
-        rows = range(target * channels, (target + 1) * channels)
-        found = _solve(lags, _independent(pair, lags, rows, start, stop), rows)
-        if found is None:
+    def __init__(self, pair: Pair, gram: Tensor, stretch: Bounds) -> None:
+        """Factorise the Gram matrices of all references, and of each target's own.
+
+        Args:
+            pair: The references.
+            gram: Their correlations over the stretch, `(row, row, lag)`.
+            stretch: First sample and the one after the last.
+        """
+        targets, channels = pair.num_targets, pair.num_channels
+        self.finite = bool(gram.isfinite().all())
+        everything = range(targets * channels)
+        own = [range(target * channels, (target + 1) * channels) for target in range(targets)]
+        self._factors = [
+            _Factor.of(gram, _independent(pair, gram, rows, *stretch))
+            for rows in ((everything, *own) if self.finite else ())
+        ]
+
+    def filters(self, cross: Tensor, num_targets: int) -> Filters | None:
+        """Solve for the filters to the estimates.
+
+        Args:
+            cross: Correlations of references with estimates, `(row, row, lag)`.
+            num_targets: Number of targets that the rows belong to.
+
+        Returns:
+            The filters, NaN where the audio is not finite; None where a Gram matrix is singular, or so near to it
+            that rounding decides the filters.
+        """
+        rows, _, taps = cross.shape
+        channels = rows // num_targets
+        if not self.finite:
+            whole = cross.new_full((num_targets, channels, rows, taps), torch.nan)
+            return Filters(whole, whole[:, :, :channels])
+        if any(factor is None for factor in self._factors):
             return None
-        own.append(found[:, rows.start : rows.stop])
-    return Filters(whole.view(targets, channels, targets * channels, filter_length), torch.stack(own))
+        everyone, *own = (factor for factor in self._factors if factor is not None)
+        parts = [cross[:, first : first + channels] for first in range(0, rows, channels)]
+        found = [factor.solve(part) for factor, part in zip(own, parts, strict=True)]
+        return Filters(
+            everyone.solve(cross).view(num_targets, channels, rows, taps),
+            torch.stack([part[:, n * channels : (n + 1) * channels] for n, part in enumerate(found)]),
+        )
 
 
-def _unknown(pair: Pair, taps: int) -> Filters:
-    whole = torch.full((pair.num_targets, pair.num_channels, pair.num_targets * pair.num_channels, taps), torch.nan)
-    whole = whole.to(pair.device, torch.float64)
-    return Filters(whole, whole[:, :, : pair.num_channels])
+@dataclass(frozen=True)
+class _Factor:
+    """Cholesky factor of the Gram matrix of the kept rows."""
 
+    kept: Tensor
+    lower: Tensor
 
-def _solve(lags: Correlations, kept: Sequence[int], estimates: range) -> Tensor | None:
-    """Return the filters `(estimate row, reference row, lag)` from the kept references; those of others are zero."""
-    rows, _, taps = lags.gram.shape
-    filters = lags.gram.new_zeros(len(estimates), rows, taps)
-    if not kept:
+    @classmethod
+    def of(cls, gram: Tensor, kept: Sequence[int]) -> _Factor | None:
+        """Factorise, or return None if the matrix is singular or near to it."""
+        index = torch.tensor(kept, dtype=torch.long, device=gram.device)
+        if not kept:
+            return cls(index, gram.new_zeros(0, 0))
+        ahead = gram[index][:, index]
+        matrix = gram_matrix(ahead, ahead.transpose(0, 1))
+        matrix.diagonal().add_(EPSILON)  # as museval does; it counts where a reference is all but silent
+        scale = matrix.diagonal().sqrt()[:, None]
+        # In place, for this is the largest thing in memory; transposed, since LAPACK's matrices lie by columns.
+        failed = torch.empty((), dtype=torch.int32, device=gram.device)
+        lower, _ = torch.linalg.cholesky_ex(matrix.mT, out=(matrix.mT, failed))
+        if int(failed):
+            return None
+        probes = torch.randn(len(scale), PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        probes = probes.to(scale) / probes.norm(dim=0).to(scale)
+        factor = cls(index, lower)
+        # A step of the power method on the inverse: what it returns is at most 1 / (least eigenvalue), and near it.
+        inverse = float((scale * factor._solve(scale * probes)).norm(dim=0).max())
+        return factor if inverse * LEAST_EIGENVALUE < 1 else None
+
+    def solve(self, cross: Tensor) -> Tensor:
+        """Return the filters `(estimate row, reference row, lag)`; those of references that are not kept are zero."""
+        rows, estimates, taps = cross.shape
+        filters = cross.new_zeros(estimates, rows, taps)
+        if len(self.kept):
+            products = cross[self.kept].transpose(1, 2).flatten(0, 1)
+            filters[:, self.kept] = self._solve(products).T.reshape(estimates, len(self.kept), taps)
         return filters
-    index = torch.tensor(kept, device=filters.device)
-    ahead = lags.gram[index][:, index]
-    gram = gram_matrix(ahead, ahead.transpose(0, 1))
-    gram.diagonal().add_(EPSILON)  # as museval does; it counts where a reference is all but silent
-    scale = gram.diagonal().sqrt()[:, None]
-    # In place, for this is the largest thing in memory; transposed, since LAPACK's matrices lie by columns.
-    failed = torch.empty((), dtype=torch.int32, device=gram.device)
-    factor, _ = torch.linalg.cholesky_ex(gram.mT, out=(gram.mT, failed))
-    if int(failed):
-        return None
-    products = lags.cross[index][:, estimates.start : estimates.stop].transpose(1, 2).flatten(0, 1)
-    probes = torch.randn(len(scale), PROBES, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    probes = probes.to(scale) / probes.norm(dim=0).to(scale)
-    # Two solutions instead of `cholesky_solve`, which copies the factor.
-    halfway = torch.linalg.solve_triangular(factor, torch.cat([products, scale * probes], dim=1), upper=False)
-    solution = torch.linalg.solve_triangular(factor.mT, halfway, upper=True)
-    # A step of the power method on the inverse: what it returns is at most 1 / (least eigenvalue), and near it.
-    inverse = float((scale * solution[:, len(estimates) :]).norm(dim=0).max())
-    if not inverse * LEAST_EIGENVALUE < 1:
-        return None
-    filters[:, index] = solution[:, : len(estimates)].T.reshape(len(estimates), len(kept), taps)
-    return filters
+
+    def _solve(self, products: Tensor) -> Tensor:
+        # Two solutions instead of `cholesky_solve`, which copies the factor.
+        halfway = torch.linalg.solve_triangular(self.lower, products, upper=False)
+        solution: Tensor = torch.linalg.solve_triangular(self.lower.mT, halfway, upper=True)
+        return solution
 
 
-def _independent(pair: Pair, lags: Correlations, rows: range, start: int, stop: int) -> list[int]:
+def _independent(pair: Pair, gram: Tensor, rows: range, start: int, stop: int) -> list[int]:
     """Return the rows that are no weighted sum of earlier ones, sample for sample.
 
     The channels of a mono stem are the usual case. However a filter is split between dependent rows, it projects alike
     in every frame, so that one of them can go, while the Gram matrix of both is singular.
     """
-    covariance = lags.gram[..., 0].cpu().numpy()
+    covariance = gram[..., 0].cpu().numpy()
     kept: list[int] = []
     for row in rows:
         energy = covariance[row, row]

@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from auralflow_core.metrics.correlations import Bounds
 from auralflow_core.metrics.filters import Filters
 from auralflow_core.metrics.pair import Pair
-
-Bounds = tuple[int, int]
 
 # Measured: spectra of pieces of this size, in batches of this size, stay in the caches.
 PIECE_SAMPLES = 2**13
 BATCH_SAMPLES = 2**19
 SILENCE_BLOCK = 2**12
+ERROR_BLOCK = 2**14
 
 
 def frame_bounds(length: int, window: int, hop: int) -> list[Bounds]:
@@ -47,55 +47,38 @@ def has_silence(pair: Pair, bounds: Bounds) -> bool:
 def error_energies(pair: Pair, bounds: Bounds) -> NDArray[np.float64]:
     """Return the energies of references and of what the estimates differ from them in one frame, `(2, target)`."""
     sums = torch.zeros(2, pair.num_targets, dtype=torch.float64, device=pair.device)
-    for first in range(*bounds, BATCH_SAMPLES):
-        references, estimates = pair.read(first, min(bounds[1], first + BATCH_SAMPLES))
-        sums += torch.stack([references, estimates - references]).square().sum(dim=(2, 3))
+    for first in range(*bounds, ERROR_BLOCK):
+        signals = pair.read(first, min(bounds[1], first + ERROR_BLOCK))
+        signals[1] -= signals[0]
+        sums += signals.square_().sum(dim=(2, 3))
     energies: NDArray[np.float64] = sums.cpu().numpy()
     return energies
 
 
-class FrameEnergies:
-    """Energies of the parts of each estimate in frames, each `(frame, target)`.
+def filtered_energies(pair: Pair, filters: Filters, frames: Sequence[Bounds]) -> NDArray[np.float64]:
+    """Return the energies of the parts of each estimate, `(energy, frame, target)`, by filtering the references.
 
     With s the reference, p its projection by the target's own filters, q the projection of all references, e the
-    estimate, each over the frame and the `filter_length - 1` samples that the filters ring on:
-
-    Attributes:
-        target: Energy of s.
-        error: Of e - s.
-        spatial: Of p - s.
-        filtered: Of p.
-        interference: Of q - p.
-        projected: Of q.
-        artifacts: Of e - q.
+    estimate, each over the frame and the `filter_length - 1` samples that the filters ring on, the energies are those
+    of p - s, p, q - p, q and e - q.
     """
-
-    def __init__(self, pair: Pair, filters: Filters, frames: Sequence[Bounds]) -> None:
-        """Measure the energies in the given frames."""
-        taps = filters.whole.shape[-1]
-        longest = max((stop - start for start, stop in frames), default=0) + taps - 1
-        count = -(-longest // max(PIECE_SAMPLES - taps, taps))
-        size = -(-longest // count)
-        num_fft = next_fast_len(size + taps - 1, real=True)
-        responses = _responses(filters, num_fft)
-        count = min(count, max(1, BATCH_SAMPLES // (pair.num_targets * pair.num_channels * num_fft)))
-        sums = torch.zeros(7, len(frames), pair.num_targets, dtype=torch.float64, device=pair.device)
-        for number, (start, stop) in enumerate(frames):
-            for first in range(start, stop + taps - 1, count * size):
-                # Each piece begins with the samples on which the filters still ring.
-                both = pair.read(first - taps + 1, first + count * size, start, stop)
-                own, whole = _project(both[0].unfold(2, size + taps - 1, size), responses, num_fft, taps)
-                references, estimates = both[..., taps - 1 :].unfold(3, size, size)
-                sums[:, number] += _energies(references, estimates, own, whole)
-        (
-            self.target,
-            self.error,
-            self.spatial,
-            self.filtered,
-            self.interference,
-            self.projected,
-            self.artifacts,
-        ) = sums.cpu().numpy()
+    taps = filters.whole.shape[-1]
+    longest = max((stop - start for start, stop in frames), default=0) + taps - 1
+    count = -(-longest // max(PIECE_SAMPLES - taps, taps))
+    size = -(-longest // count)
+    num_fft = next_fast_len(size + taps - 1, real=True)
+    responses = _responses(filters, num_fft)
+    count = min(count, max(1, BATCH_SAMPLES // (pair.num_targets * pair.num_channels * num_fft)))
+    sums = torch.zeros(5, len(frames), pair.num_targets, dtype=torch.float64, device=pair.device)
+    for number, (start, stop) in enumerate(frames):
+        for first in range(start, stop + taps - 1, count * size):
+            # Each piece begins with the samples on which the filters still ring.
+            both = pair.read(first - taps + 1, first + count * size, start, stop)
+            own, whole = _project(both[0].unfold(2, size + taps - 1, size), responses, num_fft, taps)
+            references, estimates = both[..., taps - 1 :].unfold(3, size, size)
+            sums[:, number] += _energies(references, estimates, own, whole)
+    energies: NDArray[np.float64] = sums.cpu().numpy()
+    return energies
 
 
 def _responses(filters: Filters, num_fft: int) -> Tensor:
@@ -121,6 +104,6 @@ def _project(pieces: Tensor, responses: Tensor, num_fft: int, taps: int) -> tupl
 
 
 def _energies(target: Tensor, estimate: Tensor, own: Tensor, whole: Tensor) -> Tensor:
-    """Return the energies `(energy, target)` in the order of `FrameEnergies`' attributes."""
-    parts = (target, estimate - target, own - target, own, whole - own, whole, estimate - whole)
+    """Return the energies `(energy, target)` in the order of `filtered_energies`."""
+    parts = (own - target, own, whole - own, whole, estimate - whole)
     return torch.stack([torch.linalg.vector_norm(part, dim=(1, 2, 3)) for part in parts]).square()

@@ -45,11 +45,13 @@ class Pair:
         """
         first, last = max(start, low, 0), min(stop, self.length if high is None else high, self.length)
         shape = (2, self.num_targets, self.num_channels, stop - start)
-        whole = first == start and last == stop
-        both = (torch.empty if whole else torch.zeros)(shape, dtype=torch.float64, device=self.device)
-        if last > first:
-            for place, audio in zip(both, (self.references, self.estimates), strict=True):
-                place[..., first - start : last - start] = _tensor(audio[..., first:last])
+        if last <= first:
+            return torch.zeros(shape, dtype=torch.float64, device=self.device)
+        both = torch.empty(shape, dtype=torch.float64, device=self.device)
+        both[..., : first - start] = 0
+        both[..., last - start :] = 0
+        for place, audio in zip(both, (self.references, self.estimates), strict=True):
+            place[..., first - start : last - start] = _tensor(audio[..., first:last])
         return both
 
     def row(self, kind: Literal["references", "estimates"], number: int, start: int, stop: int) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ no permutation is searched for.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ Array = NDArray[np.float64]
 
 USDR_DELTA = 1e-7
 SPECTRA_PER_BATCH = 256
+BLOCK_SAMPLES = 2**15
+# Among the columns of tables, whose other metrics are better when higher.
+LOWER_IS_BETTER = frozenset({"PES"})
 # ITU-R BS.1770-4, annex 1: the gates (eqs. 3 to 7), the weights of left, right, centre and surrounds (table 3).
 LOUDNESS_OFFSET = -0.691
 ABSOLUTE_GATE = -70.0
@@ -39,7 +43,7 @@ def si_sdr(references: Audio, estimates: Audio) -> Array:
     Raises:
         DataError: The shapes differ or are not `(target, channel, time)`.
     """
-    return np.array([_si_sdr(*pair) for pair in _targets(references, estimates)])
+    return np.array([_Sums.of(*pair).si_sdr for pair in _targets(references, estimates)])
 
 
 def snr(references: Audio, estimates: Audio) -> Array:
@@ -51,7 +55,7 @@ def snr(references: Audio, estimates: Audio) -> Array:
     Raises:
         DataError: The shapes differ or are not `(target, channel, time)`.
     """
-    return np.array([_ratio(_energy(true), _energy(guess - true)) for true, guess in _targets(references, estimates)])
+    return np.array([_Sums.of(*pair).ratio() for pair in _targets(references, estimates)])
 
 
 def usdr(references: Audio, estimates: Audio) -> Array:
@@ -64,12 +68,7 @@ def usdr(references: Audio, estimates: Audio) -> Array:
     Raises:
         DataError: The shapes differ or are not `(target, channel, time)`.
     """
-    return np.array(
-        [
-            _ratio(_energy(true) + USDR_DELTA, _energy(true - guess) + USDR_DELTA)
-            for true, guess in _targets(references, estimates)
-        ]
-    )
+    return np.array([_Sums.of(*pair).ratio(USDR_DELTA) for pair in _targets(references, estimates)])
 
 
 def log_spectral_distance(
@@ -159,10 +158,28 @@ def energy_at_silence(
         raise DataError(f"frame is {frame}; it is a number of samples, 1 or more")
     results = []
     for true, guess in _targets(references, estimates):
-        silent = _levels(true, frame) <= 10 ** (silence_db / 10)
-        left = 10 * np.log10(np.maximum(_levels(guess, frame)[silent], 10 ** (floor_db / 10)))
-        results.append(left.mean() if len(left) else np.nan)
+        starts = range(0, true.shape[1], frame)
+        silent = [start for start in starts if _level(true[:, start : start + frame]) <= 10 ** (silence_db / 10)]
+        left = [max(_level(guess[:, start : start + frame]), 10 ** (floor_db / 10)) for start in silent]
+        results.append(np.mean(10 * np.log10(left)) if left else np.nan)
     return np.array(results)
+
+
+def song_metrics(references: Audio, estimates: Audio, *, sample_rate: int) -> dict[str, Array]:
+    """Return the metrics of a whole song that stand beside BSSEval's in tables, each `(target,)`.
+
+    `SI-SDR` and `uSDR` in dB, higher is better; `PES` is `energy_at_silence` in frames of one second in dBFS, lower is
+    better, NaN for a target that is never silent.
+
+    Raises:
+        DataError: The shapes differ or are not `(target, channel, time)`.
+    """
+    sums = [_Sums.of(*pair) for pair in _targets(references, estimates)]
+    return {
+        "SI-SDR": np.array([one.si_sdr for one in sums]),
+        "uSDR": np.array([one.ratio(USDR_DELTA) for one in sums]),
+        "PES": energy_at_silence(references, estimates, frame=sample_rate),
+    }
 
 
 def _targets(references: Audio, estimates: Audio) -> Iterator[tuple[Array, Array]]:
@@ -173,35 +190,54 @@ def _targets(references: Audio, estimates: Audio) -> Iterator[tuple[Array, Array
 
 def _array(audio: Any) -> Array:
     samples = audio.detach().cpu().numpy() if hasattr(audio, "detach") else audio
-    return np.asarray(samples, dtype=np.float64)
+    return np.asarray(samples)
 
 
-def _energy(signal: Array) -> float:
-    return float(np.square(signal).sum())
+@dataclass(frozen=True)
+class _Sums:
+    """Inner products over a signal for each channel, of which ratios are made.
+
+    Attributes:
+        reference: Of the reference with itself.
+        error: Of estimate - reference with itself.
+        shared: Of estimate - reference with the reference.
+    """
+
+    reference: Array
+    error: Array
+    shared: Array
+
+    @classmethod
+    def of(cls, true: Array, guess: Array) -> _Sums:
+        """Sum up blocks that stay in the cache."""
+        sums = np.zeros((3, len(true)))
+        for start in range(0, true.shape[1], BLOCK_SAMPLES):
+            reference = true[:, start : start + BLOCK_SAMPLES].astype(np.float64)
+            error = guess[:, start : start + BLOCK_SAMPLES] - reference
+            pairs = ((reference, reference), (error, error), (error, reference))
+            sums += [np.einsum("ct,ct->c", *pair) for pair in pairs]
+        return cls(*sums)
+
+    @property
+    def si_sdr(self) -> float:
+        """SI-SDR in dB: with the error d, what no scaling of s explains of the estimate is |d|^2 - <d, s>^2 / |s|^2."""
+        heard = self.reference > 0
+        energy, shared = self.reference[heard], self.shared[heard]
+        left = np.maximum(self.error[heard] - shared**2 / energy, 0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = 10 * np.log10((energy + shared) ** 2 / energy / left)
+        return float(ratios.mean()) if heard.any() else np.nan
+
+    def ratio(self, delta: float = 0.0) -> float:
+        """Energy of the reference over that of the error in dB, each with a constant added."""
+        over, under = self.reference.sum() + delta, self.error.sum() + delta
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return float(np.nan if over == 0 else 10 * np.log10(over / under))
 
 
-def _ratio(over: float, under: float) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.nan if over == 0 else 10 * np.log10(np.float64(over) / under))
-
-
-def _si_sdr(true: Array, guess: Array) -> float:
-    values = []
-    for reference, estimate in zip(true, guess, strict=True):
-        energy = reference @ reference
-        if energy > 0:
-            scaled = (estimate @ reference) / energy * reference
-            with np.errstate(divide="ignore", invalid="ignore"):
-                values.append(10 * np.log10(scaled @ scaled / np.square(scaled - estimate).sum()))
-    return float(np.mean(values)) if values else np.nan
-
-
-def _levels(signal: Array, frame: int) -> Array:
-    """Return the mean square of each frame, `(frame,)`."""
-    starts = np.arange(0, signal.shape[1], frame)
-    counts = np.diff(np.append(starts, signal.shape[1]))
-    levels: Array = np.add.reduceat(np.square(signal).mean(axis=0), starts) / counts
-    return levels
+def _level(signal: Array) -> float:
+    """Return the mean square."""
+    return float(np.square(signal, dtype=np.float64).mean())
 
 
 def _frames(signal: Array, size: int, hop: int) -> Iterator[Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,12 +14,17 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from auralflow_core.checkpoint import CheckpointStore
-from auralflow_core.config import Config, validate
+from auralflow_core.config import Config, SeparationConfig, validate
 from auralflow_core.device import autocast_dtype, resolve_device
 from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError
 from auralflow_core.losses import Criterion
+from auralflow_core.model.cosine import CosineSchedule
+from auralflow_core.model.optimizers import freeze, make_optimizer
+from auralflow_core.model.origin import check_criterion, check_origin, plain_type
 from auralflow_core.model.plateau import PlateauSchedule
 from auralflow_core.model.prediction import Prediction
+from auralflow_core.model.schedules import make_schedule
+from auralflow_core.model.separation import EvaluationMode
 from auralflow_core.transforms import ISTFT, STFT
 
 CHECKPOINT_PARTS = ("model", "optimizer", "scheduler", "grad_scaler")
@@ -59,15 +65,13 @@ class SeparationModel(ABC):
         training, data = self.config.training, self.config.dataset
         self.device = resolve_device(training.device)
         self.network = network.to(self.device)
-        self.criterion = criterion
+        self.evaluation_mode = EvaluationMode(self.network)
+        self.check_separation(self.config.separation)
+        self.criterion = None if criterion is None else criterion.to(self.device)
         if criterion is not None:
-            self._check_fit(criterion)
-        self.stft = STFT(data.num_fft, data.window_size, data.hop_length).to(self.device)
+            check_criterion(self.config, self.network, criterion, self.domain, makes_mask=self.makes_mask)
+        self.stft = STFT(data.num_fft, data.window_size, data.hop_length, data.stft_padding).to(self.device)
         self.istft = ISTFT(data.num_fft, data.window_size, data.hop_length).to(self.device)
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=training.lr)
-        self.scheduler = PlateauSchedule(
-            self.optimizer, patience=training.stop_patience, max_reductions=training.max_lr_steps
-        )
         self.amp_dtype = autocast_dtype(training.mixed_precision_dtype, self.device)
         # bfloat16 has float32's range; only float16's small gradients must be scaled.
         scaled = training.use_mixed_precision and self.amp_dtype == torch.float16
@@ -82,6 +86,30 @@ class SeparationModel(ABC):
     @abstractmethod
     def predict(self, mixture: Tensor, target: Tensor | None = None) -> Prediction:
         """Estimate the targets of `(batch, channel, time)` with the configured channel count, on the device."""
+
+    def check_separation(self, settings: SeparationConfig) -> None:
+        """Refuse settings of a separation that cannot work with this model.
+
+        Raises:
+            ConfigError: A post-processing of masks is asked for, and the model makes none.
+        """
+        for name, is_on in (("wiener", settings.wiener > 0), ("separation_exponent", settings.separation_exponent)):
+            if is_on:
+                raise ConfigError(
+                    f"separation.{name}: {getattr(settings, name)} works on masks of magnitudes, and "
+                    f"{self.config.model.type} works in the {self.domain} domain; leave it out for this model"
+                )
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """What updates the parameters; made when training asks for it, since it takes a second of imports."""
+        freeze(self.network, self.config.training.freeze)
+        return make_optimizer(self.network, self.config.training)
+
+    @cached_property
+    def scheduler(self) -> PlateauSchedule | CosineSchedule:
+        """What changes the learning rate."""
+        return make_schedule(self.optimizer, self.config.training)
 
     @property
     def targets(self) -> list[str]:
@@ -123,8 +151,16 @@ class SeparationModel(ABC):
         """Return the domain's own form of the estimates."""
         return prediction.estimate_audio
 
+    def estimate_audio(self, mixture: Tensor) -> Tensor:
+        """Estimate the targets' audio `(batch, target, channel, time)`; a domain may do more here than in training.
+
+        Args:
+            mixture: As `predict` takes it; without gradients and in evaluation mode.
+        """
+        return self.predict(mixture).estimate_audio
+
     def separate(self, audio: Tensor) -> Tensor:
-        """Separate audio at the model's sample rate, in evaluation mode.
+        """Separate audio at the model's sample rate, in evaluation mode; several threads may do so at once.
 
         Args:
             audio: float32 in [-1, 1], `(time)`, `(channel, time)` or `(batch, channel, time)`, any channel count:
@@ -140,13 +176,8 @@ class SeparationModel(ABC):
                 "(batch, channel, time) with at least one sample"
             )
         batched = audio.reshape((1,) * (3 - audio.dim()) + audio.shape).to(self.device, torch.float32)
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                estimates = self._separate_groups(batched)
-        finally:
-            self.network.train(was_training)
+        with self.evaluation_mode.held():
+            estimates = self._separate_groups(batched)
         shape = (*audio.shape[:-2], len(self.targets), *audio.shape[-2:]) if audio.dim() > 1 else (-1, audio.shape[-1])
         return estimates.reshape(shape).to(audio.device)
 
@@ -162,16 +193,35 @@ class SeparationModel(ABC):
             self._validation_losses.append(value)
         return value
 
-    def backward(self) -> None:
-        """Compute the gradients of the loss."""
-        assert self.loss is not None, "call compute_loss first"
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.grad_scaler.scale(self.loss))
+    def backward(self, share: float = 1.0, *, keep: bool = False) -> None:
+        """Compute the gradients of the loss.
 
-    def optimizer_step(self) -> None:
-        """Update the parameters."""
+        Args:
+            share: What they are multiplied with: the batch's share of a step of several batches.
+            keep: Whether to add them to those of the batches before.
+        """
+        assert self.loss is not None, "call compute_loss first"
+        if not keep:
+            self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss if share == 1 else self.loss * share
+        torch.autograd.backward(self.grad_scaler.scale(loss))
+
+    def optimizer_step(self) -> bool:
+        """Clip the gradient and update the parameters, as configured; return whether they were updated.
+
+        They are not where the gradient is no number, which is looked at with `clip_value` or `on_nan` skip only.
+        """
+        scheduler, training = self.scheduler, self.config.training
+        if training.clip_value is not None or training.on_nan == "skip":
+            self.grad_scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), training.clip_value or torch.inf)
+            # Scaled gradients overflow now and then: the scaler itself leaves out such a step and scales less.
+            if not self.grad_scaler.is_enabled() and not norm.isfinite():
+                return False
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        scheduler.after_step()
+        return True
 
     def scheduler_step(self, loss: float | None = None) -> bool:
         """End an epoch: reduce the learning rate if validation does not improve; return whether to stop training.
@@ -302,31 +352,12 @@ class SeparationModel(ABC):
         groups = -(-channels // size)
         missing = groups * size - channels
         filled = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1) if missing else audio
-        estimates = self.predict(filled.reshape(batch * groups, size, length)).estimate_audio
+        estimates = self.estimate_audio(filled.reshape(batch * groups, size, length))
         by_target = estimates.reshape(batch, groups, -1, size, length).transpose(1, 2)
         return by_target.reshape(batch, -1, groups * size, length)[:, :, :channels]
 
-    def _check_fit(self, criterion: Criterion) -> None:
-        name = self.config.training.criterion
-        if criterion.needs_mask and not self.makes_mask:
-            raise ConfigError(
-                f"training.criterion: {name!r} needs a model that masks, and {self.config.model.type} works in the "
-                f"{self.domain} domain; use l1, l2, rmse or si_sdr"
-            )
-        for term in criterion.needs_terms:
-            if term not in getattr(self.network, "loss_term_names", ()):
-                raise ConfigError(
-                    f"training.criterion: {name!r} needs a network with a loss term {term!r}, which "
-                    f"{self.config.model.type} has not; use l1, l2, rmse, mask, component or si_sdr"
-                )
-
     def _part(self, name: str) -> Any:
-        return {
-            "model": self.network,
-            "optimizer": self.optimizer,
-            "scheduler": self.scheduler,
-            "grad_scaler": self.grad_scaler,
-        }[name]
+        return self.network if name == "model" else getattr(self, name)
 
     def _store(self) -> CheckpointStore:
         if self.folder is None:
@@ -343,7 +374,9 @@ class SeparationModel(ABC):
         store = self._store()
         state = store.load(step, name)
         if name == "model":
-            self._check_origin(store.path(step), store.meta(step), state)
+            check_origin(self.config, self.network, store.path(step), store.meta(step), state)
+        if name == "optimizer":
+            _ = self.scheduler  # It takes its peaks from the configured rates, before the saved ones come.
         try:
             self._part(name).load_state_dict(state)
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -352,41 +385,7 @@ class SeparationModel(ABC):
                 f"({' '.join(str(error).split())[:200]}); go on from another step, or train a new model"
             ) from error
 
-    def _check_origin(self, path: Path, meta: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-        """Refuse a checkpoint that was trained with another architecture, or with other sizes of it."""
-        model = self.config.model
-        trained = meta.get("model_type", self._type_name)
-        if trained != self._type_name:
-            raise CheckpointError(
-                f"{path}: was trained as {trained}, but config.json says {model.type}; set model.type back to "
-                f"{trained}, or train a new model under another name"
-            )
-        if _shapes(state) == _shapes(self.network.state_dict()):
-            return
-        changes = [
-            f"{name} was {meta['params'][name]!r} and is {value!r}"
-            for name, value in model.params.items()
-            if name in meta.get("params", {}) and meta["params"][name] != value
-        ]
-        dataset = meta.get("config", {}).get("dataset", {})
-        for name, value in self.config.dataset.model_dump(mode="json").items():
-            if name in ("num_fft", "num_channels", "targets") and dataset.get(name, value) != value:
-                changes.append(f"{name} was {dataset[name]!r} and is {value!r}")
-        raise CheckpointError(
-            f"{path}: its weights do not fit the settings ({'; '.join(changes) or 'another version of the plugin?'}); "
-            "set them back, or train a new model under another name"
-        )
-
-    @property
-    def _type_name(self) -> str:
-        """The model type without the plugin that `type@plugin` may name."""
-        return self.config.model.type.partition("@")[0]
-
     def _meta(self) -> dict[str, Any]:
         model = self.config.model
-        facts = {"model_type": self._type_name, **self.origin, "params": model.params}
+        facts = {"model_type": plain_type(model.type), **self.origin, "params": model.params}
         return {**facts, "config": self.config.model_dump(mode="json"), "data": self.data_facts}
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items()}

@@ -33,6 +33,12 @@ class PlateauSchedule:
         self._bad_epochs = 0
         self.reductions = 0
 
+    def plan(self, total_steps: int) -> None:
+        """Hear how many steps there will be, on which nothing here depends."""
+
+    def after_step(self) -> None:
+        """Hear of a step, which changes nothing here."""
+
     def step(self, loss: float) -> bool:
         """Take one epoch's validation loss; return whether to stop training."""
         if self._best == math.inf or loss < self._best - _THRESHOLD * abs(self._best):

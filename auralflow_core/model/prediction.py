@@ -19,7 +19,7 @@ class Prediction:
     Args:
         stft: The model's transform.
         mixture_audio: `(batch, channel, time)`.
-        mixture_magnitude: `(batch, 1, channel, bin, frame)`.
+        mixture_magnitude: `(batch, 1, channel, bin, frame)`; none given: computed when asked for.
         target_audio: `(batch, target, channel, time)`, or none outside training and validation.
         audio: Gives the estimates' audio.
         magnitude: Gives the estimates' magnitudes, where there is a shorter way than through the audio.
@@ -31,7 +31,7 @@ class Prediction:
         self,
         stft: STFT,
         mixture_audio: Tensor,
-        mixture_magnitude: Tensor,
+        mixture_magnitude: Tensor | None,
         target_audio: Tensor | None,
         audio: Callable[[], Tensor],
         *,
@@ -40,12 +40,12 @@ class Prediction:
         terms: Mapping[str, Tensor] | None = None,
     ) -> None:
         self._stft = stft
+        self._mixture_magnitude = mixture_magnitude
         self._target_audio = target_audio
         self._audio = audio
         self._magnitude = magnitude
         self._mask = mask
         self.mixture_audio = mixture_audio
-        self.mixture_magnitude = mixture_magnitude
         self.terms = dict(terms or {})
 
     @property
@@ -58,6 +58,13 @@ class Prediction:
         if self._mask is None:
             raise ConfigError("this model makes no mask; choose another `criterion`: l1, l2, rmse, si_sdr")
         return self._mask
+
+    @cached_property
+    def mixture_magnitude(self) -> Tensor:
+        """The mixture's magnitudes `(batch, 1, channel, bin, frame)`."""
+        if self._mixture_magnitude is None:
+            return _magnitude(self._stft, self.mixture_audio).unsqueeze(1)
+        return self._mixture_magnitude
 
     @property
     def target_audio(self) -> Tensor:

@@ -53,15 +53,7 @@ class WaveformModel(PhaseAwareModel):
         with self.autocast():
             output = self.network(mixture)
         audio = with_target_axis(output, mixture.shape, len(self.targets), self.config.model.type).float()
-        magnitude = self.stft(mixture).abs()
-        return Prediction(
-            self.stft,
-            mixture,
-            magnitude.unsqueeze(1),
-            target,
-            lambda: audio,
-            terms=self.own_terms(),
-        )
+        return Prediction(self.stft, mixture, None, target, lambda: audio, terms=self.own_terms())
 
 
 class AudioDistance(Criterion):

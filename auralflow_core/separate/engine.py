@@ -1,148 +1,174 @@
-"""Overlapping segments of a stream, cross-faded."""
+"""Separation of streams by one model."""
 
 from __future__ import annotations
 
-import math
+import random
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain, tee
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from auralflow_core.audio import StreamResampler
+from auralflow_core.config import SeparationConfig, validate
 from auralflow_core.errors import ConfigError
 from auralflow_core.model import SeparationModel
+from auralflow_core.model.separation import variant
+from auralflow_core.separate.base import Audio, BaseSeparator, Notify
+from auralflow_core.separate.lockstep import in_step, without_first
+from auralflow_core.separate.mixture import summing_to_mixture
+from auralflow_core.separate.pipeline import mapped, threads
+from auralflow_core.separate.runner import Runner, default_threads, one_core_threads
+from auralflow_core.separate.segments import Cutter, Reach, mirrored, overlap_add
 
-Audio = NDArray[np.float32]
-
-MAX_SEGMENT = 3600
-_BLOCK_SECONDS = 1.0
+MAX_SHIFT = 0.5
+DEFAULT_BATCH_SIZE = 4
 
 
-class Separator:
-    """Separates audio of any length, rate and channel count with memory for one segment.
+class Separator(BaseSeparator):
+    """Separates audio of any length, rate and channel count with the memory of a few segments.
 
-    The audio is cut into segments that overlap; each is separated alone and faded into the next one with a raised
-    cosine. The last segment is moved back so that it is a full one too. Where segments lie depends on the audio
-    alone, so the result does not depend on the blocks it comes in.
+    The audio is cut into segments that overlap, each is estimated alone, and the estimates are joined by a weighted
+    mean. On a CPU the result depends on the audio and the settings, to the bit: not on blocks, threads or batches.
+    Several threads may use one separator at once.
 
     Args:
         model: The model.
-        segment: Length of a segment in seconds; by default `separation.segment`.
-        overlap: Share of a segment, in [0, 0.5], that overlaps the next; by default `separation.overlap`.
+        batch_size: Segments that go through the network together, on an accelerator; less if its memory asks for it.
+        threads: Segments that are estimated at the same time, on a CPU, each on one core; memory grows with it. By
+            default as many as torch has threads, up to 4.
+        changes: Settings of the group `separation`, such as `segment` or `overlap`, in place of the model's own; none
+            leaves one as it is.
 
     Raises:
-        ConfigError: A value is out of range.
+        ConfigError: A setting is unknown or out of range.
     """
 
-    def __init__(self, model: SeparationModel, *, segment: float | None = None, overlap: float | None = None) -> None:
-        settings = model.config.separation
-        segment = settings.segment if segment is None else segment
-        overlap = settings.overlap if overlap is None else overlap
-        if not 0 < segment <= MAX_SEGMENT:
-            raise ConfigError(f"separation.segment: {segment:g} s is not in (0, {MAX_SEGMENT}]; 10 s is usual")
-        if not 0 <= overlap <= 0.5:
-            raise ConfigError(f"separation.overlap: {overlap:g} is not in [0, 0.5]; 0.25 is usual")
+    def __init__(
+        self,
+        model: SeparationModel,
+        *,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        threads: int | None = None,
+        **changes: Any,
+    ) -> None:
+        given = {name: value for name, value in changes.items() if value is not None}
+        own = model.config.separation.model_dump()
         self.model = model
-        self._segment = max(2, math.ceil(segment * model.sample_rate))
-        self._overlap = int(self._segment * overlap)
-        phase = (torch.arange(self._overlap) + 0.5) / max(1, self._overlap)
-        self._fade_in = torch.sin(0.5 * math.pi * phase).square()
+        self.settings = validate(SeparationConfig, {**own, **given}, prefix="separation")
+        self._batch_size = _at_least_one("batch_size", batch_size)
+        self._threads = default_threads() if threads is None else _at_least_one("threads", threads)
+        model.check_separation(self.settings)
+        reach = reach_of(model, self.settings)
+        self._cutter = Cutter(self.settings, model.sample_rate, reach, getattr(model.network, "valid_length", None))
+        self._variant = variant(model, self.settings)
+        self._cpu_lock = threading.Lock()
+        self._cpu_variant: SeparationModel | None = None
 
-    def __call__(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Separate a whole signal.
+    @property
+    def targets(self) -> list[str]:
+        """Names of the estimated targets, in the order of the target axis."""
+        return list(self.model.targets)
 
-        Args:
-            audio: float32 in [-1, 1], `(channel, time)`.
-            sample_rate: In Hz.
+    @property
+    def sample_rate(self) -> int:
+        """The model's rate in Hz."""
+        return self.model.sample_rate
 
-        Returns:
-            `(target, channel, time)` of the same length and rate.
-        """
-        samples = audio.detach().cpu().numpy()
-        size = max(1, round(_BLOCK_SECONDS * sample_rate))
-        blocks = (samples[:, start : start + size] for start in range(0, samples.shape[1], size))
-        parts = list(self.stream(blocks, audio.shape[0], sample_rate))
-        joined = np.concatenate(parts, axis=-1) if parts else self._nothing(audio.shape[0])
-        return torch.from_numpy(joined).to(audio.device)
+    def stream(
+        self, blocks: Iterable[Audio], channels: int, sample_rate: int, *, on_fallback: Notify | None = None
+    ) -> Iterator[Audio]:
+        """Separate a stream; see `BaseSeparator.stream`."""
+        separate = partial(self._at_any_rate, channels=channels, sample_rate=sample_rate, on_fallback=on_fallback)
+        return summing_to_mixture(blocks, separate) if self.settings.sum_to_mixture else separate(blocks)
 
-    def stream(self, blocks: Iterable[Audio], channels: int, sample_rate: int) -> Iterator[Audio]:
-        """Separate a stream.
-
-        Args:
-            blocks: float32 `(channel, frames)`, each of any length.
-            channels: Channels of the stream.
-            sample_rate: In Hz.
-
-        Yields:
-            `(target, channel, frames)`, together as many frames as came in.
-        """
+    def _at_any_rate(
+        self, blocks: Iterable[Audio], channels: int, sample_rate: int, on_fallback: Notify | None
+    ) -> Iterator[Audio]:
+        if sample_rate == self.sample_rate:
+            yield from self._averaged(blocks, channels, on_fallback)
+            return
         count = _Counter()
-        counted = count.each(blocks)
-        if sample_rate == self.model.sample_rate:
-            yield from self._segments(counted)
-            return
-        native = _resample(counted, channels, sample_rate, self.model.sample_rate)
-        num_targets = len(self.model.targets)
-        back = StreamResampler(num_targets * channels, self.model.sample_rate, sample_rate)
+        there = _resampled(count.each(blocks), channels, sample_rate, self.sample_rate)
+        rows = len(self.targets) * channels
+        estimates = self._averaged(there, channels, on_fallback)
+        flat = (block.reshape(rows, -1) for block in estimates)
         done = 0
-        for block in self._segments(native):
-            audio = back.process(block.reshape(num_targets * channels, -1))
-            audio = audio[:, : count.frames - done]
-            done += audio.shape[1]
-            if audio.shape[1]:
-                yield audio.reshape(num_targets, channels, -1)
-        # Rounding there and back may gain or lose a frame.
-        rest = back.process(np.zeros((num_targets * channels, 0), np.float32), last=True)
-        rest = rest[:, : count.frames - done]
-        rest = np.pad(rest, ((0, 0), (0, count.frames - done - rest.shape[1])))
-        if rest.shape[1]:
-            yield rest.reshape(num_targets, channels, -1)
+        for block in count.limited(_resampled(flat, rows, self.sample_rate, sample_rate)):
+            done += block.shape[1]
+            yield block.reshape(len(self.targets), channels, -1)
+        if done < count.frames:  # rounding there and back may lose a frame
+            yield np.zeros((len(self.targets), channels, count.frames - done), np.float32)
 
-    def _segments(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
-        """Separate a stream at the model's rate."""
-        hop = self._segment - self._overlap
-        waiting: list[Audio] = []
-        held = 0
-        tail: Tensor | None = None  # the estimates of the last segment that the next one fades in over
-        previous: Audio | None = None  # the input of the last segment before the overlap
-        for block in blocks:
-            waiting.append(block)
-            held += block.shape[1]
-            while held >= self._segment:
-                window = np.concatenate(waiting, axis=1)
-                estimates = self._estimate(window[:, : self._segment])
-                yield self._faded(tail, estimates)[..., :hop].numpy()
-                tail = estimates[..., hop:]
-                waiting, held = [window[:, hop:]], window.shape[1] - hop
-                previous = window[:, :hop]
-        if held == 0:
-            return
-        rest = np.concatenate(waiting, axis=1)
-        if tail is None:
-            yield self._estimate(rest).numpy()
-        elif held == self._overlap:
-            yield tail.numpy()
-        else:
-            assert previous is not None
-            missing = self._segment - held
-            last = self._estimate(np.concatenate([previous[:, hop - missing :], rest], axis=1))
-            yield self._faded(tail, last[..., missing:]).numpy()
+    def _averaged(self, blocks: Iterable[Audio], channels: int, on_fallback: Notify | None) -> Iterator[Audio]:
+        """Separate a stream at the model's rate: once, or the mean of several passes."""
+        settings = self.settings
+        run = Runner(self._variant, self._on_cpu, self._batch_size, tta=settings.tta, notify=on_fallback)
+        with self._workers() as pool:
+            if not settings.shifts:
+                yield from self._separated(blocks, channels, run, pool)
+                return
+            draw = random.Random(settings.shift_seed)
+            delays = [draw.randint(0, int(MAX_SHIFT * self.sample_rate)) for _ in range(settings.shifts)]
+            passes = [
+                self._delayed(copy, delay, channels, run, pool)
+                for copy, delay in zip(tee(blocks, settings.shifts), delays, strict=True)
+            ]
+            for estimates in in_step(passes):
+                yield sum(estimates[1:], start=estimates[0]) / np.float32(settings.shifts)
 
-    def _faded(self, tail: Tensor | None, estimates: Tensor) -> Tensor:
-        """Fade from the end of one segment into the beginning of the next."""
-        if tail is None or self._overlap == 0:
-            return estimates
-        head = estimates[..., : self._overlap]
-        mixed = tail + (head - tail) * self._fade_in
-        return torch.cat([mixed, estimates[..., self._overlap :]], dim=-1)
+    def _delayed(
+        self, blocks: Iterable[Audio], delay: int, channels: int, run: Runner, pool: ThreadPoolExecutor
+    ) -> Iterator[Audio]:
+        """Separate a stream with silence before it; of the estimates that part is left out."""
+        silence = np.zeros((channels, delay), np.float32)
+        return without_first(self._separated(chain([silence], blocks), channels, run, pool), delay)
 
-    def _estimate(self, audio: Audio) -> Tensor:
-        return self.model.separate(torch.from_numpy(np.ascontiguousarray(audio)))
+    def _separated(
+        self, blocks: Iterable[Audio], channels: int, run: Runner, pool: ThreadPoolExecutor
+    ) -> Iterator[Audio]:
+        # While the first of these batches is waited for, and until the next one is cut, no thread may run dry.
+        ahead = self._threads // max(1, self.settings.shifts) + 1
+        count = _Counter()
+        context = self._cutter.context
+        extended = mirrored(count.each(blocks), context) if context else count.each(blocks)
+        batches = run.batches(self._cutter.cut(extended, channels))
+        estimates = overlap_add(chain.from_iterable(mapped(run, batches, pool, ahead)), self._cutter.weights)
+        return count.limited(without_first(estimates, context))
 
-    def _nothing(self, channels: int) -> Audio:
-        return np.zeros((len(self.model.targets), channels, 0), np.float32)
+    def _workers(self) -> Any:
+        return one_core_threads(self._threads) if self.model.device.type == "cpu" else threads(1, "separate")
+
+    def _on_cpu(self) -> SeparationModel:
+        with self._cpu_lock:
+            if self._cpu_variant is None:
+                plain = self.settings.model_copy(update={"dtype": "float32"})
+                self._cpu_variant = variant(self._variant, plain, torch.device("cpu"))
+            return self._cpu_variant
+
+
+def reach_of(model: SeparationModel, settings: SeparationConfig) -> Reach | None:
+    """Return how far in samples estimates depend on the input, if the network declares it and segments may be cut hard.
+
+    A network's `receptive_field` is in samples in the waveform domain, else in frames; to these come the windows of
+    the transform there and of the one back. Wiener filtering looks at whole windows, however far the network sees.
+    """
+    field = getattr(model.network, "receptive_field", None)
+    if field is None or settings.window != "auto" or settings.wiener:
+        return None
+    if model.domain == "waveform":
+        return Reach(field // 2, 1)
+    return Reach(model.stft.num_fft + field // 2 * model.stft.hop_length, model.stft.hop_length)
+
+
+def _at_least_one(name: str, value: int) -> int:
+    if value < 1:
+        raise ConfigError(f"{name}: {value} is below 1; 1 is the least")
+    return value
 
 
 class _Counter:
@@ -155,8 +181,17 @@ class _Counter:
             self.frames += block.shape[1]
             yield block
 
+    def limited(self, blocks: Iterable[Audio]) -> Iterator[Audio]:
+        """Yield no more frames than passed, of blocks that are made of those."""
+        done = 0
+        for block in blocks:
+            audio = block[..., : self.frames - done]
+            done += audio.shape[-1]
+            if audio.shape[-1]:
+                yield audio
 
-def _resample(blocks: Iterable[Audio], channels: int, from_rate: int, to_rate: int) -> Iterator[Audio]:
+
+def _resampled(blocks: Iterable[Audio], channels: int, from_rate: int, to_rate: int) -> Iterator[Audio]:
     resampler = StreamResampler(channels, from_rate, to_rate)
     for block in blocks:
         yield resampler.process(block)

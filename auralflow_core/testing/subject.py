@@ -156,7 +156,7 @@ def network_input(model: SeparationModel, mixture: Tensor) -> Tensor:
     handle = model.network.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].detach().clone()))
     try:
         with torch.no_grad():
-            separate(model, mixture)
+            model.predict(mixture)
     finally:
         handle.remove()
     return caught[0].clone()

@@ -7,24 +7,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from auralflow_core.trainer.loop import Summary, Trainer
+    from auralflow_core.trainer.loop import Trainer
+    from auralflow_core.trainer.progress import Summary
     from auralflow_core.trainer.snippets import Snippet
 
 
 @dataclass(frozen=True)
 class Step:
-    """One update of the parameters."""
+    """One update of the parameters; `data_seconds` were spent waiting for its batches, `compute_seconds` on it."""
 
     step: int
     epoch: int
     batch: int
     loss: float
     terms: Mapping[str, float] = field(default_factory=dict)
+    data_seconds: float = 0.0
+    compute_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training chunks and the validation that followed; epochs count from 1."""
+    """What was trained of an epoch, and the validation that followed; epochs count from 1.
+
+    `score` is the metric in dB, where `validation.metric` is not the loss.
+    """
 
     epoch: int
     step: int
@@ -33,6 +39,7 @@ class Epoch:
     lr: float
     seconds: float
     is_best: bool
+    score: float | None = None
 
 
 class Callback:
@@ -44,14 +51,20 @@ class Callback:
     def on_step(self, trainer: Trainer, step: Step) -> None:
         """The parameters were updated."""
 
+    def on_skip(self, trainer: Trainer, what: str) -> None:
+        """Batches were left out, since their loss or gradient was no number; `what` names their chunks."""
+
     def on_validation(self, trainer: Trainer, done: int, total: int) -> None:
         """A number of the validation batches is done."""
 
     def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
-        """An epoch ended, and its checkpoint is saved."""
+        """An epoch ended, or a validation inside it, and its checkpoint is saved."""
 
     def on_snippets(self, trainer: Trainer, snippets: list[Snippet]) -> None:
         """Excerpts of validation songs were separated."""
+
+    def on_scores(self, trainer: Trainer, scores: Mapping[str, float]) -> None:
+        """Validation songs were scored: medians over songs by `metric/target`, NaN where none has a score."""
 
     def on_end(self, trainer: Trainer, summary: Summary) -> None:
         """Training ended, for whatever reason but an error."""

@@ -16,7 +16,8 @@ from auralflow_core.trainer.callbacks import Callback, Epoch
 from auralflow_core.transforms import resample
 
 if TYPE_CHECKING:
-    from auralflow_core.trainer.loop import Summary, Trainer
+    from auralflow_core.trainer.loop import Trainer
+    from auralflow_core.trainer.progress import Summary
 
 
 @dataclass(frozen=True)

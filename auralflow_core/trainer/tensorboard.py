@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,8 @@ from auralflow_core.trainer.figures import snippet_figure
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from auralflow_core.trainer.loop import Summary, Trainer
+    from auralflow_core.trainer.loop import Trainer
+    from auralflow_core.trainer.progress import Summary
     from auralflow_core.trainer.snippets import Snippet
 
 
@@ -49,6 +52,13 @@ class TensorBoardLogger(Callback):
         self._writer.add_scalar("loss/train", epoch.train_loss, epoch.step)
         self._writer.add_scalar("loss/validation", epoch.valid_loss, epoch.step)
         self._writer.add_scalar("lr", epoch.lr, epoch.step)
+
+    def on_scores(self, trainer: Trainer, scores: Mapping[str, float]) -> None:
+        """Log the scores of validation songs."""
+        assert self._writer is not None
+        for name, value in scores.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(f"scores/{name}", value, trainer.progress.step)
 
     def on_snippets(self, trainer: Trainer, snippets: list[Snippet]) -> None:
         """Log audio and spectrograms."""

@@ -13,6 +13,7 @@ from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from auralflow_core.config import Config, ModelParams, Setting, apply_settings, setting_paths, validate
+from auralflow_core.config.group import Count, Group
 from auralflow_core.config.settings import OLDER_NAMES, grouped
 from auralflow_core.config.yaml import dump_yaml, parse_yaml
 from auralflow_core.errors import ConfigError
@@ -304,8 +305,14 @@ LIMITED: dict[str, st.SearchStrategy[Any]] = {
     "dataset.window_size": st.integers(1024, 1024),
     "dataset.hop_length": st.integers(1, 512),
     "dataset.sample_length": st.floats(0.03, 60),
+    "dataset.train_csv": st.just(""),
+    "dataset.validation_csv": st.just(""),
     "training.alpha_constant": st.floats(0, 0.79),
     "training.beta_constant": st.floats(0, 0.79),
+    "training.criterion": WORDS
+    | st.lists(
+        st.fixed_dictionaries({"name": WORDS, "weight": st.just(0.5), "args": st.just({})}), min_size=1, max_size=2
+    ),
     "training.device": st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"]),
     "separation.segment": st.floats(0.1, 600),
     "visuals.snippet_length": st.floats(0.1, 600),
@@ -329,8 +336,13 @@ def strategy(path: str, annotation: Any, field: FieldInfo) -> st.SearchStrategy[
         return st.sampled_from(get_args(annotation))
     if annotation == list[str]:
         return st.lists(WORDS, min_size=1, max_size=4, unique=True)
-    assert annotation == float | None, f"{path}: no strategy for {annotation}"
-    return st.none() | strategy(path, float, field)
+    choices = [choice for choice in get_args(annotation) if choice is not type(None)] or [annotation]
+    if isinstance(choices[0], type) and issubclass(choices[0], Group):
+        return st.just(value_at(change(), path))
+    assert len(choices) == 1, f"{path}: no strategy for {annotation}"
+    if choices[0] == Count:
+        return st.none() | st.integers(1, 10**9)
+    return st.none() | strategy(path, choices[0], field)
 
 
 def limits(field: FieldInfo) -> tuple[Any, Any, bool, bool]:
@@ -350,8 +362,8 @@ def limits(field: FieldInfo) -> tuple[Any, Any, bool, bool]:
 def text_of(value: Any) -> str:
     """Return a value as a user would type it."""
     if isinstance(value, list):
-        return ",".join(value)
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+        return ",".join(value) if all(isinstance(each, str) for each in value) else json.dumps(value)
+    return json.dumps(value) if value is None or isinstance(value, (bool, dict)) else str(value)
 
 
 STRATEGIES = {path: strategy(path, field_at(path).annotation, field_at(path)) for path in PATHS}

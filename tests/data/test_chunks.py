@@ -213,3 +213,27 @@ class TestLoader:
         assert named == [ChunkKey(2, number) for number in range(first * size, chunks)]
         assert len(sampler) == -(-chunks // size)
         assert all(sampler)
+
+
+class TestChunksPerSong:
+    @given(lengths=LENGTHS, count=st.integers(1, 20))
+    @settings(max_examples=30, deadline=None)
+    def test_each_song_has_as_many(self, lengths: list[int], count: int) -> None:
+        songs = [song(number, frames) for number, frames in enumerate(lengths)]
+        data = ChunkDataset(songs, config(n_chunks_per_song=count), seed=1)
+        found = places(data)
+        assert Counter(name for name, _ in found) == {one.name: count for one in songs}
+        limits = {one.name: max(0, one.frames - 100) for one in songs}
+        assert all(0 <= start <= limits[name] for name, start in found)
+        assert found == places(ChunkDataset(songs, config(n_chunks_per_song=count), seed=1))
+
+    def test_epochs_differ_and_reach_everywhere(self) -> None:
+        data = ChunkDataset([song(0, 950)], config(n_chunks_per_song=200))
+        assert places(data, 0) != places(data, 1)
+        starts = {start for epoch in range(20) for _, start in places(data, epoch)}
+        assert min(starts) < 5 and max(starts) > 845 and len(starts) > 500
+
+    def test_validation_keeps_its_grid(self) -> None:
+        songs = [song(0, 950)]
+        drawn, plain = (ChunkDataset(songs, config(n_chunks_per_song=count), shuffle=False) for count in (3, None))
+        assert places(drawn) == places(plain)

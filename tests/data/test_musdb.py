@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data import musdb as musdb_module
+from auralflow_core.data.cache import SongCache
 from auralflow_core.data.chunks import ChunkDataset, ChunkKey
 from auralflow_core.data.musdb import MusdbDataset
 from auralflow_core.data.song import Song
@@ -176,6 +178,15 @@ class TestStemFiles:
         assert mixture.shape == (2, RATE // 2) and targets.shape == (2, 2, RATE // 2)
         assert pitch(targets[0].numpy()) == pytest.approx(TONES["vocals"], abs=5)
         assert pitch(targets[1].numpy()) == pytest.approx(TONES["bass"], abs=5)
+
+    def test_decoded_once_the_chunks_are_the_same(self, stem_song: Song, tmp_path: Path) -> None:
+        (kept,) = SongCache(tmp_path).songs([stem_song])
+        config = DatasetConfig.model_validate({"sample_length": 0.6, "targets": ["vocals", "bass"], "num_channels": 2})
+        ours, theirs = (ChunkDataset([song], config, seed=1) for song in (kept, stem_song))
+        for number in range(2):
+            for one, other in zip(ours[ChunkKey(0, number)], theirs[ChunkKey(0, number)], strict=True):
+                assert torch.equal(one, other)
+        assert len(SongCache(tmp_path).entries()) == 5  # the mixture and four stems
 
     def test_a_file_that_is_no_stem_file_is_refused(self, stem_folder: Path, tmp_path: Path) -> None:
         (tmp_path / "train").mkdir()

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from auralflow_core.audio import read_audio
 from auralflow_core.data import song as song_module
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.errors import AudioError, AuralflowError, DataError
@@ -22,8 +21,9 @@ def read(path: Path) -> np.ndarray:
 
 
 def open_song(folder: Path, *, mixture: bool = True) -> Song:
-    stems = {path.stem: path for path in sorted(folder.iterdir()) if path.stem != "mixture"}
-    return song_from_files(folder.name, stems, folder / "mixture.wav" if mixture else None)
+    files = {path.stem: path for path in sorted(folder.iterdir())}
+    own = files.pop("mixture", None)
+    return song_from_files(folder.name, files, own if mixture else None)
 
 
 class TestReading:
@@ -58,20 +58,28 @@ class TestReading:
         assert np.array_equal(song.read_mixture(3000), read(folder / "mixture.wav")[:, 3000:])
         assert song.read_stems(["vocals"], 3999).shape == (1, 1, 1)
 
+    @pytest.mark.parametrize("suffix", ["wav", "flac"])
     def test_only_what_is_asked_for_is_read_from_disk(
-        self, write_song: SongWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, suffix: str, write_song: SongWriter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        asked: list[tuple[str, Any, Any]] = []
+        song = open_song(write_song(tmp_path / "song", frames=80_000, suffix=suffix))
+        asked: list[tuple[str, int, int]] = []
+        decode, from_file = song_module.read_audio, np.fromfile
 
-        def spy(path: Path, start: int = 0, frames: int | None = None) -> Any:
-            asked.append((path.stem, start, frames))
-            return read_audio(path, start, frames)
+        def decoding(path: Path, start: int = 0, frames: int | None = None) -> Any:
+            asked.append((path.name, start, frames or -1))
+            return decode(path, start, frames)
 
-        song = open_song(write_song(tmp_path / "song", frames=80_000))
-        monkeypatch.setattr(song_module, "read_audio", spy)
+        def reading(path: Path, dtype: Any, count: int, offset: int) -> Any:
+            # The samples are the file's last bytes, four to a frame.
+            asked.append((path.name, 80_000 - (path.stat().st_size - offset) // 4, count))
+            return from_file(path, dtype, count, offset=offset)
+
+        monkeypatch.setattr(song_module, "read_audio", decoding)
+        monkeypatch.setattr(np, "fromfile", reading)
         song.read_stems(["vocals"], 50_000, 400)
         song.read_mixture(60_000, 300)
-        assert asked == [("vocals", 50_000, 400), ("mixture", 60_000, 300)]
+        assert asked == [(f"vocals.{suffix}", 50_000, 400), (f"mixture.{suffix}", 60_000, 300)]
 
     def test_a_missing_target_names_song_stems_and_the_nearest(self, write_song: SongWriter, tmp_path: Path) -> None:
         song = open_song(write_song(tmp_path / "My Song"))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.signal import firwin, lfilter
 
 from auralflow_core.errors import DataError
-from auralflow_core.metrics import BSSScores, bss_eval, frame_sdr
+from auralflow_core.metrics import BSSEval, BSSScores, bss_eval, frame_sdr
 
 Array = NDArray[np.float64]
 
@@ -286,3 +286,15 @@ def test_wrong_shapes_and_settings_are_refused() -> None:
         frame_sdr(audio, audio, window=-1)
     with pytest.raises(DataError, match=r"'v5'.*v4 and v3"):
         bss_eval(audio, audio, mode="v5")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["v4", "v3"])
+@pytest.mark.parametrize("hop", [400, 1000, 1700])
+def test_one_scorer_scores_several_estimates_as_each_alone(hop: int, mode: Any) -> None:
+    references = music(3, 3, 2, 9000)
+    gap = separated(references, 2)
+    gap[1, :, 2000:3000] = 0
+    scorer = BSSEval(references, window=1000, hop=hop, filter_length=16, mode=mode)
+    for estimates in (gap, separated(references, 7), gap, references.copy()):
+        alone = bss_eval(references, estimates, window=1000, hop=hop, filter_length=16, mode=mode)
+        np.testing.assert_allclose(as_array(scorer.score(estimates)), as_array(alone), rtol=0, atol=1e-9)

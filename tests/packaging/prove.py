@@ -20,6 +20,10 @@ TYPES = {
     "auralflow-vae": {"SpectrogramNetVAE"},
     "auralflow-adaptive-unet": {"AdaptiveUNet", "UNet"},
     "auralflow-audio-unet": {"UNetAudio", "UNetRecurrentAudio", "UNetVAEAudio"},
+    "auralflow-openunmix": {"OpenUnmix"},
+    "auralflow-demucs": {"Demucs", "DemucsBag", "HDemucs", "HTDemucs"},
+    "auralflow-spleeter": {"unet.unet", "unet.softmax_unet", "blstm.blstm"},
+    "auralflow-conformer": {"Conformer"},
 }
 
 

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from auralflow_core.config import Config, validate
-from auralflow_core.data.chunks import ChunkDataset
-from auralflow_core.data.song import Audio, Song
+from auralflow_core.data.chunks import ChunkDataset, ChunkKey
+from auralflow_core.data.pcm import Audio
+from auralflow_core.data.song import Song
 from auralflow_core.losses import L1Loss
 from auralflow_core.model import SpectrogramMaskModel
-from auralflow_core.trainer import Callback, Trainer
+from auralflow_core.trainer import Callback, Epoch, Step, Trainer
 
 TrainerMaker = Callable[..., Trainer]
 
@@ -58,6 +59,52 @@ class Stubborn(nn.Module):
         return 0.5 * torch.ones_like(magnitude) + 0 * self.weight
 
 
+class Recorder(Callback):
+    """Keeps steps, with the learning rates they were done with, and validations."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.rates: list[list[float]] = []
+        self.epochs: list[Epoch] = []
+        self.skipped: list[str] = []
+        self._next: list[float] = []
+
+    def on_start(self, trainer: Trainer) -> None:
+        self._next = _rates(trainer)
+
+    def on_step(self, trainer: Trainer, step: Step) -> None:
+        self.steps.append(step)
+        self.rates.append(self._next)
+        self._next = _rates(trainer)
+
+    def on_skip(self, trainer: Trainer, what: str) -> None:
+        self.skipped.append(what)
+
+    def on_epoch(self, trainer: Trainer, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+        self._next = _rates(trainer)
+
+
+class PlainNet(nn.Module):
+    """Two layers, a matrix among them; each item of a batch by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.first = nn.Conv2d(1, 4, 3, padding=1)
+        self.bins = nn.Linear(17, 17)
+        self.last = nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, magnitude: Tensor) -> Tensor:
+        hidden = self.bins(self.first(magnitude).relu().transpose(-1, -2)).transpose(-1, -2)
+        mask: Tensor = self.last(hidden.relu()).sigmoid()
+        return mask
+
+
+def _rates(trainer: Trainer) -> list[float]:
+    return [float(group["lr"]) for group in trainer.model.optimizer.param_groups]
+
+
 def make_song(number: int) -> Song:
     rng = np.random.default_rng(number)
     time = np.arange(2000) / 1000
@@ -69,12 +116,15 @@ def make_song(number: int) -> Song:
 
 @pytest.fixture
 def make_trainer(tmp_path: Path) -> TrainerMaker:
-    """Make a trainer: `make_trainer("folder", callbacks, network, max_epochs=2)`; 30 chunks, 8 steps an epoch."""
+    """Make a trainer: `make_trainer("folder", callbacks, network, max_epochs=2)`; 30 chunks, 8 steps an epoch.
+
+    The network `"plain"` is a `PlainNet`.
+    """
 
     def make(
         folder: str = "model",
         callbacks: Sequence[Callback] = (),
-        network: nn.Module | None = None,
+        network: Any = None,
         *,
         songs: int = 3,
         visuals: dict[str, Any] | None = None,
@@ -85,7 +135,9 @@ def make_trainer(tmp_path: Path) -> TrainerMaker:
         training = {"batch_size": 4, "max_epochs": 2, "lr": 0.01, "device": "cpu", **training}
         data = {"model": {"type": "Toy"}, "dataset": dataset, "training": training, "visuals": visuals or {}}
         config = validate(Config, data)
-        model = SpectrogramMaskModel(config, network or ToyNet(), L1Loss(), folder=tmp_path / folder)
+        model = SpectrogramMaskModel(
+            config, PlainNet() if network == "plain" else network or ToyNet(), L1Loss(), folder=tmp_path / folder
+        )
         train = ChunkDataset([make_song(number) for number in range(songs)], config.dataset, seed=0)
         valid = ChunkDataset([make_song(9)], config.dataset, shuffle=False)
         return Trainer(model, train, valid, callbacks)
@@ -94,5 +146,25 @@ def make_trainer(tmp_path: Path) -> TrainerMaker:
 
 
 @pytest.fixture
+def make_recorder() -> Callable[[], Recorder]:
+    """Return what makes listeners that keep what they are told."""
+    return Recorder
+
+
+@pytest.fixture
 def stubborn() -> nn.Module:
     return Stubborn()
+
+
+@pytest.fixture
+def trained_loss() -> Callable[[Trainer], float]:
+    """Return what computes the loss of a trainer's model on all validation chunks, as one batch."""
+
+    def compute(trainer: Trainer) -> float:
+        chunks = [trainer.valid_data[ChunkKey(0, number)] for number in range(len(trainer.valid_data))]
+        mixtures, targets = (torch.stack(each) for each in zip(*chunks, strict=True))
+        trainer.model.set_data(mixtures, targets)
+        trainer.model.test()
+        return trainer.model.compute_loss()
+
+    return compute

@@ -19,6 +19,7 @@ from auralflow_core.data.chunks import ChunkKey
 from auralflow_core.errors import CheckpointError, TrainingError
 from auralflow_core.trainer import Callback, Epoch, Step, Summary, Trainer
 from auralflow_core.trainer import loop as loop_module
+from auralflow_core.trainer.validation import Validated
 
 TrainerMaker = Callable[..., Trainer]
 
@@ -119,7 +120,7 @@ class TestCheckpoints:
     def test_best_and_latest_are_kept(self, make_trainer: TrainerMaker, monkeypatch: pytest.MonkeyPatch) -> None:
         losses = iter([5.0, 3.0, 4.0, 4.5])
         trainer = make_trainer(max_epochs=4)
-        monkeypatch.setattr(trainer, "_validate", lambda: next(losses))
+        monkeypatch.setattr(trainer, "_validate", lambda: Validated(next(losses)))
         summary = trainer.fit()
         assert trainer.store.steps() == [16, 32]
         assert (trainer.store.best(), trainer.store.latest()) == (16, 32)

@@ -45,7 +45,8 @@ def state(trainer: Trainer) -> dict[str, Any]:
     """All that the last checkpoint holds of what training goes on from, but for the time it took."""
     step = trainer.store.latest()
     found = {name: trainer.store.load(step, name) for name in ("optimizer", "scheduler", "trainer")}
-    del found["trainer"]["progress"]["seconds"]
+    for name in ("seconds", "data_seconds", "compute_seconds", "validated_at"):
+        del found["trainer"]["progress"][name]
     return found
 
 

@@ -1,0 +1,119 @@
+"""The groups inside `training`: optimizer, schedules, augmentation, checkpoints, validation, averaging."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from auralflow_core.config.group import Count, Group
+
+
+class CriterionTerm(Group):
+    """One loss of a weighted sum."""
+
+    name: str = Field(min_length=1, description="the loss, as `auralflow list-plugins` names it")
+    weight: float = Field(1.0, gt=0, le=1e6, description="what it is multiplied with")
+    args: dict[str, Any] = Field(default_factory=dict, description="its own arguments")
+
+
+class OptimizerConfig(Group):
+    """What updates the parameters."""
+
+    name: Literal["adam", "adamw", "radam", "sgd", "muon", "madgrad", "mirrormadgrad"] = Field(
+        "adam", description="algorithm; muon updates matrices, and leaves the other parameters to adamw"
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="its own arguments, such as weight_decay; an lr here goes before training.lr"
+    )
+    lr_by_name: dict[str, float] = Field(
+        default_factory=dict, description="learning rates by pattern of parameter names: {'*lstm*': 1e-4}"
+    )
+    fused: bool = Field(False, description="one kernel for all parameters: adam, adamw and sgd have one")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _rates_are_positive(self) -> OptimizerConfig:
+        for pattern, rate in {"args.lr": self.args.get("lr", 1.0), **self.lr_by_name}.items():
+            if not isinstance(rate, (int, float)) or not 0 < rate <= 10:
+                raise ValueError(f"{pattern}: {rate!r} is no learning rate above 0 and up to 10")
+        if self.fused and self.name not in ("adam", "adamw", "sgd"):
+            raise ValueError(f"torch has no fused {self.name}; set fused to false, or choose adam, adamw or sgd")
+        return self
+
+
+class SchedulerConfig(Group):
+    """How the learning rate changes."""
+
+    name: Literal["plateau", "cosine"] = Field(
+        "plateau", description="halved when validation does not improve, or warm-up and then half a cosine"
+    )
+    warmup_steps: int = Field(0, ge=0, description="cosine: steps over which the rate rises in a line")
+    final_lr: float = Field(0.0, ge=0, description="cosine: the rate at the end")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"name": data}
+        return {"name": "cosine", **data} if isinstance(data, dict) and data.get("warmup_steps") else data
+
+    @model_validator(mode="after")
+    def _cosine_alone_warms_up(self) -> SchedulerConfig:
+        if self.name == "plateau" and (self.warmup_steps or self.final_lr):
+            raise ValueError("warmup_steps and final_lr belong to the cosine schedule; set name to cosine")
+        return self
+
+
+class SequenceSchedulerConfig(Group):
+    """How chunks grow longer, and batches smaller, while a model is trained."""
+
+    increase_every: Count = Field(description="steps between two increases")
+    start_after: int = Field(0, ge=0, description="steps before the first period begins")
+    stop_after: Count | None = Field(None, description="step after which nothing grows any more (null: never)")
+    max_sequence_length: float = Field(gt=0, le=3600, description="longest chunk in seconds")
+    increase_by_multiplier: float = Field(2.0, gt=1, le=100, description="what the length is multiplied with")
+    batch_size_multiplier: float = Field(0.5, gt=0, le=1, description="what the batch size is multiplied with")
+
+
+class SpecAugmentConfig(Group):
+    """Which parts of the magnitudes are hidden from the network while it is trained."""
+
+    n_time_masks: int = Field(2, ge=0, le=1000, description="number of masks over time; 0: none")
+    time_mask_param: int = Field(100, ge=0, description="longest of them, in frames")
+    n_freq_masks: int = Field(2, ge=0, le=1000, description="number of masks over frequency; 0: none")
+    freq_mask_param: int = Field(27, ge=0, description="widest of them, in bins")
+    iid_masks: bool = Field(True, description="draw masks for each item of a batch by itself")
+    p: float = Field(1.0, ge=0, le=1, description="largest share of the frames that all masks over time may hide")
+    zero_masking: bool = Field(False, description="hidden parts are zero, or else the mean of the spectrogram")
+
+
+class CheckpointingConfig(Group):
+    """When checkpoints are saved, besides after each validation."""
+
+    save_every_n_steps: Count | None = Field(None, description="steps between two (null: only after validation)")
+    keep: Count = Field(1, description="how many of the latest are kept, besides the best")
+
+
+class ValidationConfig(Group):
+    """When a model in training is validated, and what decides which checkpoint is the best."""
+
+    every_n_steps: Count | None = Field(
+        None, description="validate after this many steps too, not only after epochs; stop_patience counts validations"
+    )
+    throttle_secs: float = Field(
+        0, ge=0, description="seconds that must lie between two validations; the last one is always done"
+    )
+    metric: Literal["loss", "si_sdr", "usdr"] = Field(
+        "loss", description="what decides on the best checkpoint and the plateau: the loss, or dB over the chunks"
+    )
+
+
+class EMAConfig(Group):
+    """An exponential moving average of the weights, which is validated and saved in their place."""
+
+    decay: float = Field(0.999, gt=0, lt=1, description="share of the average that a step keeps, once it is warm")

@@ -1,0 +1,152 @@
+"""Songs as a description file names them: any layout, any stems."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from auralflow_core.config import DatasetConfig, read_mapping
+from auralflow_core.config.yaml import dump_yaml
+from auralflow_core.data.song import Song, song_from_files
+from auralflow_core.data.splits import Split, divide
+from auralflow_core.errors import DataError, did_you_mean
+from auralflow_core.files import write_text
+
+DESCRIPTION_NAMES = ("auralflow-data.json", "auralflow-data.yaml")
+_SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class SongFiles:
+    """A song of a description.
+
+    Attributes:
+        name: Unique within its split.
+        split: What it is for.
+        stems: Its stems' files by name; none where only the mixture is there.
+        mixture: The file of its mixture; without one the mixture is the sum of the stems.
+    """
+
+    name: str
+    split: Split
+    stems: dict[str, Path]
+    mixture: Path | None
+
+
+class DescribedDataset:
+    """Songs that `auralflow-data.json` or `.yaml` lists; `auralflow init-data` writes one.
+
+    Without validation songs, `validation_split` of the training songs are kept for it.
+
+    Args:
+        root: The folder of the description; paths in it are relative to this folder.
+        config: The settings of the group `dataset`.
+
+    Raises:
+        DataError: There is no description, or it is not one.
+    """
+
+    def __init__(self, root: Path, config: DatasetConfig) -> None:
+        path = _description(root)
+        if path is None:
+            raise DataError(f"{root}: has no {DESCRIPTION_NAMES[0]}; write one with `auralflow init-data {root}`")
+        self.root = root
+        self.path = path
+        self._config = config
+        self.files = read_description(path)
+
+    @classmethod
+    def detects(cls, root: Path) -> bool:
+        """Whether the folder holds a description."""
+        return _description(root) is not None
+
+    def songs(self, split: Split) -> list[Song]:
+        """Return the songs of a split, sorted by name.
+
+        Raises:
+            DataError: The split is empty, or a song's files do not fit together.
+            AudioError: A file is missing or no audio.
+        """
+        if split == "test" or any(files.split == "valid" for files in self.files):
+            return self._read([files for files in self.files if files.split == split], split)
+        training = [files for files in self.files if files.split == "train"]
+        kept, validation = divide(training, self._config.validation_split, key=lambda files: files.name)
+        return self._read(kept if split == "train" else validation, split)
+
+    def _read(self, songs: list[SongFiles], split: Split) -> list[Song]:
+        if not songs:
+            raise DataError(f"{self.path}: has no songs for {split}; give some the split {split!r}")
+        songs = sorted(songs, key=lambda files: files.name)
+        return [song_from_files(files.name, files.stems, files.mixture) for files in songs]
+
+
+def read_description(path: Path) -> list[SongFiles]:
+    """Return the songs of a description file.
+
+    Raises:
+        ConfigError: It is missing or has a syntax error.
+        DataError: It is no description of songs; the place is named.
+    """
+    data = read_mapping(path)
+    songs = data.get("songs")
+    if not isinstance(songs, list) or not songs:
+        raise DataError(f"{path}: has no list `songs`; write it anew with `auralflow init-data`")
+    read = [_song_files(path, number, song) for number, song in enumerate(songs)]
+    keys = [(files.split, files.name) for files in read]
+    for split, name in keys:
+        if keys.count((split, name)) > 1:
+            raise DataError(f"{path}: two songs of {split} are called {name!r}; rename one of them")
+    return read
+
+
+def write_description(path: Path, songs: Iterable[SongFiles]) -> None:
+    """Write a description, as JSON or YAML by its suffix; paths are kept relative to its folder.
+
+    Raises:
+        AuralflowError: It cannot be written.
+    """
+    import json
+
+    def relative(file: Path) -> str:
+        return Path(os.path.relpath(file, path.parent)).as_posix()
+
+    entries = [
+        {
+            "name": files.name,
+            "split": files.split,
+            **({"mixture": relative(files.mixture)} if files.mixture else {}),
+            "stems": {stem: relative(file) for stem, file in files.stems.items()},
+        }
+        for files in songs
+    ]
+    data = {"songs": entries}
+    is_json = path.suffix == ".json"
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n" if is_json else dump_yaml(data))
+
+
+def _description(root: Path) -> Path | None:
+    return next((root / name for name in DESCRIPTION_NAMES if (root / name).is_file()), None)
+
+
+def _song_files(path: Path, number: int, song: Any) -> SongFiles:
+    where = f"{path}: songs[{number}]"
+    known = ("name", "split", "mixture", "stems")
+    if not isinstance(song, dict):
+        raise DataError(f"{where} is no mapping; a song has {', '.join(known)}")
+    for key in song:
+        if key not in known:
+            raise DataError(f"{where}.{key}: unknown{did_you_mean(str(key), known)} (known are {', '.join(known)})")
+    name, split, mixture, stems = (song.get(key) for key in known)
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where}.name: {name!r} is no name; give the song one")
+    if split not in _SPLITS:
+        raise DataError(f"{where}.split: {split!r} is none of {', '.join(_SPLITS)}; choose one")
+    if mixture is not None and not isinstance(mixture, str):
+        raise DataError(f"{where}.mixture: {mixture!r} is no path; name a file, or leave it out")
+    if not isinstance(stems, dict) or not stems or not all(isinstance(file, str) for file in stems.values()):
+        raise DataError(f"{where}.stems: {stems!r} does not map names of stems to files; name at least one")
+    files = {str(stem): path.parent / file for stem, file in stems.items()}
+    return SongFiles(name, split, files, path.parent / mixture if mixture else None)

@@ -1,0 +1,77 @@
+"""Know a recording again: after renaming, another gain, another format, or a shift of some seconds.
+
+As in audio fingerprints of energy differences (Haitsma and Kalker, ISMIR 2002), a frame is described by how the
+energies of neighbouring bands differ; these are kept as numbers, and songs are compared by their highest correlation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bands = NDArray[np.float32]
+
+ALIKE = 0.75
+"""Correlation from which two songs are taken for one recording."""
+
+_RATE, _SECONDS = 16, 60
+_LOWEST, _HIGHEST, _BANDS = 120.0, 3400.0, 17
+_FLOOR = 1e-5
+_SHORTEST = 5 * _RATE
+
+
+class BandMeter:
+    """Takes a mixture in blocks, and returns the band differences of its first 60 seconds."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._hop = max(1, round(sample_rate / _RATE))
+        self._window = np.hanning(2 * self._hop).astype(np.float32)
+        edges = np.geomspace(_LOWEST, min(_HIGHEST, 0.45 * sample_rate), _BANDS + 1)
+        # At least one bin a band.
+        bins = np.round(edges * 2 * self._hop / sample_rate).astype(np.int64)
+        self._edges = np.maximum(bins, bins[0] + np.arange(_BANDS + 1))
+        self._rest = np.zeros(0, np.float32)
+        self._energies: list[NDArray[np.float32]] = []
+        self._count = 0
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        """Count a block `(time,)`."""
+        if self._count >= _RATE * _SECONDS:
+            return
+        audio = np.concatenate([self._rest, block])
+        count = max(0, len(audio) // self._hop - 1)
+        self._rest = audio[count * self._hop :]
+        if count:
+            frames = np.lib.stride_tricks.sliding_window_view(audio, 2 * self._hop)[:: self._hop][:count]
+            power = np.square(np.abs(np.fft.rfft(frames * self._window, axis=1)))
+            bands = np.add.reduceat(power[:, : self._edges[-1]], self._edges[:-1], axis=1)
+            self._energies.append(bands.astype(np.float32))
+            self._count += count
+
+    def bands(self) -> Bands:
+        """Return the differences `(frame, band)`, of no mean and length 1; no frames for silence or under 5 s."""
+        energies = np.concatenate([np.zeros((0, _BANDS), np.float32), *self._energies])[: _RATE * _SECONDS]
+        highest = energies.max(initial=0.0)
+        if len(energies) < _SHORTEST or highest <= 0:
+            return np.zeros((0, _BANDS - 1), np.float32)
+        # What lies far below the loudest band is where lossy formats differ.
+        differences = np.diff(np.log(energies / highest + _FLOOR), axis=1)
+        differences -= differences.mean(axis=0)
+        norm = float(np.linalg.norm(differences))
+        return np.asarray(differences / max(norm, 1e-9), dtype=np.float32)
+
+
+def alike(bands: Sequence[Bands]) -> Iterator[tuple[int, int, float]]:
+    """Yield the pairs of songs that are one recording, by their numbers, with their correlation."""
+    size = 2 * _RATE * _SECONDS
+    spectra = [np.fft.rfft(one, size, axis=0).astype(np.complex64) if len(one) else None for one in bands]
+    for first, second in combinations(range(len(bands)), 2):
+        one, other = spectra[first], spectra[second]
+        if one is None or other is None:
+            continue
+        correlation = float(np.fft.irfft((one * other.conj()).sum(axis=1), size).max())
+        if correlation >= ALIKE:
+            yield first, second, correlation

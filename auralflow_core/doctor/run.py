@@ -1,0 +1,151 @@
+"""All checks in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from auralflow_core.config import Config, load_config, validate
+from auralflow_core.doctor.finding import CHECKS, SEVERITIES, Finding, Severity
+from auralflow_core.doctor.inventory import Candidate, list_songs
+from auralflow_core.doctor.machine import check_disk, check_plugins, check_torch
+from auralflow_core.doctor.measure import Facts, measure
+from auralflow_core.doctor.songs import (
+    check_clipping,
+    check_duplicates,
+    check_files,
+    check_format,
+    check_mono,
+    check_offset,
+    check_rate,
+    check_silence,
+    check_stems,
+    check_sums,
+    check_targets,
+    unreadable,
+)
+from auralflow_core.doctor.trial import check_loader, check_memory, check_overfit, run_trial
+from auralflow_core.errors import AudioError, ConfigError, did_you_mean
+from auralflow_core.registry import Registry, default_registry
+
+Advance = Callable[[int, int], None]
+_TRIAL_SECONDS, _QUICK_TRIAL_SECONDS = 30.0, 5.0
+_OF_ONE_SONG = (check_sums, check_silence, check_clipping, check_offset, check_mono)
+_MEASURED = {"sums", "silence", "clipping", "offset", "mono", "duplicates", "files"}
+_TRIED = {"memory", "overfit", "loader"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        songs: How many songs were looked at.
+        findings: The worst first, then in the order of `CHECKS`.
+    """
+
+    songs: int
+    findings: list[Finding]
+
+    def count(self, severity: Severity) -> int:
+        """Return the number of findings of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def examine(
+    data: Path,
+    model: Path | None = None,
+    *,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
+    quick: bool = False,
+    jobs: int | None = None,
+    registry: Registry | None = None,
+    advance: Advance = lambda done, total: None,
+) -> Report:
+    """Look for what is wrong with a data set, a model and the machine.
+
+    Args:
+        data: The data set's folder.
+        model: The folder of a model that is to be trained with it; checks of `MODEL_CHECKS` need one.
+        only: Names of the checks to make; by default all.
+        skip: Names of checks to leave out.
+        quick: Look at parts of each song, and train for a few seconds.
+        jobs: Songs that are read at the same time; by default one for each core, at most eight.
+        registry: The registry; by default that of the installed plugins.
+        advance: Called with the number of songs that are read, and of all.
+
+    Raises:
+        ConfigError: A check's name is unknown, or the model folder is not usable.
+        DataError: The data set's folder is missing or holds nothing that looks like songs.
+    """
+    checks = _chosen(only, skip)
+    registry = registry or default_registry()
+    config = load_config(model) if model else validate(Config, {"model": {"type": "none"}})
+    songs, findings = list_songs(data, config, registry)
+    whole = [song for song in songs if song.is_whole]
+    findings += _of_lists(songs, whole, config if model else None)
+    if checks & _MEASURED:
+        findings += _of_audio(whole, quick, jobs or min(8, os.cpu_count() or 1), advance)
+    if model:
+        findings += check_disk(model)
+        if checks & _TRIED:
+            findings += _of_trial(config, data, _QUICK_TRIAL_SECONDS if quick else _TRIAL_SECONDS)
+    findings += [*check_plugins(registry), *(check_torch() if "torch" in checks else ())]
+    kept = [finding for finding in findings if finding.check in checks]
+    return Report(len(songs), sorted(kept, key=lambda it: (SEVERITIES.index(it.severity), CHECKS.index(it.check))))
+
+
+def _chosen(only: Collection[str], skip: Collection[str]) -> set[str]:
+    for name in (*only, *skip):
+        if name not in CHECKS:
+            raise ConfigError(f"{name}: no such check{did_you_mean(name, CHECKS)} (known are {', '.join(CHECKS)})")
+    return set(only or CHECKS) - set(skip)
+
+
+def _of_lists(songs: Sequence[Candidate], whole: Sequence[Candidate], config: Config | None) -> Iterator[Finding]:
+    """Check what names and headers say."""
+    for song in songs:
+        yield from check_files(song)
+        yield from check_format(song)
+    yield from check_stems(songs)
+    if not songs:
+        yield Finding("files", "error", "no songs were found", "songs", next_step="`auralflow init-data FOLDER`")
+    if config is not None:
+        yield from check_targets(songs, config.dataset)
+        yield from check_rate(whole, config.dataset)
+
+
+def _of_audio(songs: Sequence[Candidate], quick: bool, jobs: int, advance: Advance) -> Iterator[Finding]:
+    """Check what the songs sound like; threads suffice, since decoding and numpy let go of the interpreter."""
+
+    def look(song: Candidate) -> Facts | Finding:
+        try:
+            return measure(song, quick=quick)
+        except AudioError as error:
+            return unreadable(song, error)
+
+    measured: list[Facts] = []
+    with ThreadPoolExecutor(jobs) as pool:
+        for number, facts in enumerate(pool.map(look, songs), start=1):
+            advance(number, len(songs))
+            if isinstance(facts, Finding):
+                yield facts
+                continue
+            measured.append(facts)
+            for check in _OF_ONE_SONG:
+                yield from check(facts)
+    yield from check_duplicates(measured)
+
+
+def _of_trial(config: Config, data: Path, seconds: float) -> Iterator[Finding]:
+    trial = run_trial(config, data, seconds)
+    if isinstance(trial, Finding):
+        yield trial
+        return
+    yield from check_memory(trial, config.training.num_workers)
+    yield from check_overfit(trial)
+    yield from check_loader(trial, config)

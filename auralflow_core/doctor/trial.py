@@ -1,0 +1,214 @@
+"""A few steps of training in a process of its own: speed, memory, and whether one batch can be learned."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auralflow_core.config import Config
+from auralflow_core.doctor.finding import Finding
+from auralflow_core.errors import AuralflowError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from auralflow_core.data.chunks import Batch, ChunkDataset, ChunkKey
+    from auralflow_core.model import SeparationModel
+
+MOST_STEPS = 100
+_CHUNKS = 16
+_LEARNED, _ENOUGH_STEPS = 0.02, 10
+_MUCH = 0.85
+_GIB = 2**30
+_WORKER_BYTES = 400 * 2**20
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the steps showed.
+
+    Attributes:
+        losses: Loss of each step on one batch.
+        step_seconds: A step's time, without loading.
+        load_seconds: Time to load a batch's chunks by one worker, at places that differ.
+        chunk_bytes: Bytes of a chunk of mixture and targets.
+        peak_bytes: Highest memory of the process.
+        gpu_bytes: Highest memory on the accelerator; 0 without one.
+        gpu_total: Its whole memory.
+    """
+
+    losses: list[float]
+    step_seconds: float
+    load_seconds: float
+    chunk_bytes: int
+    peak_bytes: int
+    gpu_bytes: int = 0
+    gpu_total: int = 0
+
+
+def run_trial(config: Config, data: Path, seconds: float) -> Trial | Finding:
+    """Train on one batch for some seconds in a child process; return what it showed, or why it could not.
+
+    Args:
+        config: The model's configuration; its weights start anew, and nothing is written.
+        data: The data set's folder.
+        seconds: How long to train: at most `MOST_STEPS` steps; four times as long for ten steps; always three.
+    """
+    # A process of its own: its peak memory is that of training alone, and running out of it ends no one else.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(_train, config.model_dump(mode="json"), data, seconds).result()
+        except BrokenProcessPool:
+            return Finding(
+                "memory", "error", "a step of training ended its process", "model", cause="not enough memory",
+                next_step="lower batch_size or sample_length",
+            )  # fmt: skip
+        except AuralflowError as error:
+            return Finding("overfit", "error", f"training cannot start: {error}", "model", next_step="mend it first")
+        except (RuntimeError, ValueError, MemoryError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            is_memory = isinstance(error, MemoryError) or "memory" in reason.lower()
+            return Finding(
+                "memory" if is_memory else "overfit", "error", f"a step of training fails: {reason}", "model",
+                cause="not enough memory" if is_memory else "sizes that do not fit the network",
+                next_step="lower batch_size or sample_length" if is_memory else "see `auralflow show-model`",
+            )  # fmt: skip
+
+
+def _train(settings: dict[str, object], data: Path, seconds: float) -> Trial:
+    import torch
+
+    from auralflow_core.build import build_model, open_dataset
+    from auralflow_core.config import validate
+    from auralflow_core.data.chunks import ChunkDataset, ChunkKey
+    from auralflow_core.data.open import pool
+
+    config = validate(Config, settings)
+    torch.manual_seed(config.training.random_seed)
+    songs = pool(open_dataset(data, config).songs("train"), config.dataset.max_num_tracks, config.training.random_seed)
+    chunks = ChunkDataset(songs, config.dataset, seed=config.training.random_seed)
+    size = min(config.training.batch_size, len(chunks))
+    numbers = range(min(len(chunks), max(size, _CHUNKS)))
+    loudest, load_seconds = _load(chunks, [ChunkKey(0, number) for number in numbers])
+    # A batch as large as training's, also where the songs hold fewer chunks.
+    full = [loudest[number % size] for number in range(config.training.batch_size)]
+    model = build_model(config)
+    losses, times = _steps(model, tuple(torch.stack(parts) for parts in zip(*full, strict=True)), seconds)
+    is_cuda = model.device.type == "cuda"
+    return Trial(
+        losses,
+        sorted(times)[len(times) // 2],
+        load_seconds * config.training.batch_size,
+        sum(part.nbytes for part in loudest[0]),
+        _peak_memory(),
+        torch.cuda.max_memory_allocated(model.device) if is_cuda else 0,
+        torch.cuda.get_device_properties(model.device).total_memory if is_cuda else 0,
+    )
+
+
+def _load(chunks: ChunkDataset, keys: list[ChunkKey]) -> tuple[list[Batch], float]:
+    """Return chunks, those with the loudest targets first, and the seconds that one took."""
+    begin = time.perf_counter()
+    loaded = [chunks[key] for key in keys]
+    seconds = (time.perf_counter() - begin) / len(loaded)
+    return sorted(loaded, key=lambda pair: -float(pair[1].square().sum())), seconds
+
+
+def _steps(model: SeparationModel, batch: tuple[Tensor, ...], seconds: float) -> tuple[list[float], list[float]]:
+    """Train on one batch; return the losses and the seconds of the steps."""
+    model.train()
+    losses: list[float] = []
+    times: list[float] = []
+    while len(losses) < 3 or (len(losses) < MOST_STEPS and sum(times[1:]) < seconds * _patience(len(losses))):
+        begin = time.perf_counter()
+        model.set_data(*batch)
+        model.forward()
+        losses.append(model.compute_loss())
+        model.backward()
+        model.optimizer_step()
+        times.append(time.perf_counter() - begin)
+        if not math.isfinite(losses[-1]):
+            break
+    return losses, times
+
+
+def _patience(steps: int) -> int:
+    """Return how often the given time may pass; too few steps say nothing about the loss."""
+    return 1 if steps >= _ENOUGH_STEPS else 4
+
+
+def _peak_memory() -> int:
+    """Return the highest memory of this process in bytes; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def check_overfit(trial: Trial) -> Iterator[Finding]:
+    """A loss that is no number, or that does not fall on one batch."""
+    first, steps = trial.losses[0], len(trial.losses)
+    last = sum(trial.losses[-3:]) / len(trial.losses[-3:])
+    value = f"{first:.4g} to {last:.4g} in {steps} steps"
+    if not math.isfinite(last):
+        yield Finding(
+            "overfit", "error", "the loss is no number", "model", value, "a number", "a learning rate that is too high",
+            "lower lr, or switch mixed precision off",
+        )  # fmt: skip
+    elif first - last < _LEARNED * abs(first) and steps >= _ENOUGH_STEPS:
+        yield Finding(
+            "overfit", "warning", "the loss on one batch does not fall", "model", value, f"{_LEARNED:.0%} lower",
+            "a learning rate that does not fit, or frozen parameters", "try another lr; check `freeze` and the targets",
+        )  # fmt: skip
+    else:
+        yield Finding("overfit", "info", "loss on one batch", "model", value)
+
+
+def check_loader(trial: Trial, config: Config) -> Iterator[Finding]:
+    """Loading that takes longer than the steps it feeds."""
+    size, workers = config.training.batch_size, config.training.num_workers
+    loading = trial.load_seconds / max(1, workers)
+    per_second = size / loading
+    value = f"{per_second:.1f} chunks/s, {per_second * trial.chunk_bytes / 1e6:.0f} MB/s"
+    limit = f"{size / trial.step_seconds:.1f} chunks/s are trained"
+    if loading > trial.step_seconds:
+        cause = "one process loads and trains" if not workers else f"{workers} workers are too few, or a slow disk"
+        yield Finding(
+            "loader", "warning", "loading is slower than training", "data", value, limit, cause,
+            f"set num_workers to {workers + 2} or more, or use songs in WAV at the model's sample rate",
+        )  # fmt: skip
+    else:
+        yield Finding("loader", "info", "speed of loading", "data", value, limit)
+
+
+def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
+    """A step that needs nearly all memory."""
+    # Each worker is a process with torch loaded.
+    needed = trial.peak_bytes + workers * _WORKER_BYTES
+    places = [("machine", needed, _physical_memory()), ("GPU", trial.gpu_bytes, trial.gpu_total)]
+    for where, used, total in places:
+        if used and total:
+            is_much = used > _MUCH * total
+            yield Finding(
+                "memory", "warning" if is_much else "info", "memory of training", where, f"{used / _GIB:.1f} GiB",
+                f"{total / _GIB:.1f} GiB", "large batches or chunks" if is_much else "",
+                "lower batch_size, sample_length or num_workers" if is_much else "",
+            )  # fmt: skip
+
+
+def _physical_memory() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 0

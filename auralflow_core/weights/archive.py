@@ -1,0 +1,60 @@
+"""Archives of weights, unpacked without trust."""
+
+from __future__ import annotations
+
+import gzip
+import tarfile
+import zlib
+from pathlib import Path
+
+from auralflow_core.errors import CheckpointError
+from auralflow_core.files import atomic_folder
+
+SUFFIXES = (".tar.gz", ".tgz", ".tar")
+
+# Far above what weights compress to, far below the thousandfold of a bomb.
+_MAX_RATIO = 100
+_MAX_MEMBERS = 10_000
+
+
+def unpacked_path(path: Path) -> Path | None:
+    """Return the folder that an archive is unpacked to; `None` if the file is no archive by its name."""
+    for suffix in SUFFIXES:
+        if path.name.endswith(suffix):
+            return path.with_name(path.name.removesuffix(suffix))
+    return None
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a tar archive into a folder that appears when it is whole; only plain files and folders are accepted.
+
+    Raises:
+        CheckpointError: The archive is damaged, names a path outside of the folder, holds a link or a device, or
+            would grow to more than a hundred times its size.
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise CheckpointError(f"{archive}: this Python cannot unpack safely; use 3.10.12, 3.11.4 or newer")
+    try:
+        with tarfile.open(archive, "r:*") as tar:
+            members = _checked_members(tar, archive)
+            with atomic_folder(folder) as scratch:
+                tar.extractall(scratch, members, filter="data")
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise CheckpointError(
+            f"{archive}: cannot be unpacked ({error}); download it again with `auralflow download NAME --force`, or "
+            "tell the plugin's author"
+        ) from error
+
+
+def _checked_members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
+    members: list[tarfile.TarInfo] = []
+    limit = (1 << 20) + _MAX_RATIO * archive.stat().st_size
+    size = 0
+    for member in tar:
+        if not (member.isfile() or member.isdir()):
+            raise CheckpointError(f"{archive}: holds {member.name!r}, which is no plain file; tell the plugin's author")
+        size += member.size
+        members.append(member)
+        if size > limit or len(members) > _MAX_MEMBERS:
+            raise CheckpointError(f"{archive}: holds far more than its own size; tell the plugin's author")
+    return members
