@@ -70,11 +70,19 @@ def setting_row(name: str, field: FieldInfo) -> tuple[str, str, str, str, str]:
 
 
 def _type_name(annotation: Any) -> str:
-    from typing import Literal, get_args, get_origin
+    from types import NoneType, UnionType
+    from typing import Annotated, Literal, Union, get_args, get_origin
 
-    if get_origin(annotation) is Literal:
-        return " | ".join(str(choice) for choice in get_args(annotation))
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(str(choice) for choice in arguments)
+    if origin in (Union, UnionType):
+        return " | ".join(_type_name(each) for each in arguments)
+    if origin is Annotated:
+        return _type_name(arguments[0])
+    if arguments:
+        return f"{origin.__name__}[{', '.join(_type_name(each) for each in arguments)}]"
+    return "null" if annotation is NoneType else getattr(annotation, "__name__", str(annotation))
 
 
 def _range(field: FieldInfo) -> str:
