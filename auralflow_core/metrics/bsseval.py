@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from auralflow_core.errors import DataError
-from auralflow_core.metrics.correlations import Bounds, Correlations, correlate, correlate_tiles
+from auralflow_core.metrics.correlations import Bounds, Correlations, correlate, correlate_each, correlate_tiles
 from auralflow_core.metrics.filters import NormalEquations
 from auralflow_core.metrics.frames import error_energies, filtered_energies, frame_bounds, has_silence
 from auralflow_core.metrics.museval_order import museval_filters, museval_ratios
@@ -118,7 +118,9 @@ class BSSEval:
             raise DataError(f"mode is {mode!r}; known are {' and '.join(get_args(Mode))}")
         self._references, self._mode = references, mode
         self._window, self._hop, self._taps = window, hop, filter_length
-        self._grams: dict[Bounds, Tensor] = {}
+        self._gram: Tensor | None = None
+        self._tiles: list[Bounds] = []
+        self._tile_grams: Tensor | None = None
         self._normal: NormalEquations | None = None
 
     def score(self, estimates: Audio, *, reproduce_rounding: bool = True) -> BSSScores:
@@ -138,15 +140,18 @@ class BSSEval:
         inside: Iterable[Correlations]
         if self._hop >= self._window:
             tiles = _tiles(pair.length, frames)
-            found = [correlate(pair, tile, self._taps, self._grams.get(tile)) for tile in tiles]
-            whole = correlate_tiles(pair, tiles, self._taps, found, self._grams.get(song))
-            self._grams.update((tile, lags.gram) for tile, lags in zip(tiles, found, strict=True))
-            wanted = set(frames)
-            inside = [lags for tile, lags in zip(tiles, found, strict=True) if tile in wanted]
+            # In one estimate a frame is silent that is not in another: then the tiles are others too.
+            known = self._tile_grams if tiles == self._tiles else None
+            found = correlate_each(pair, tiles, self._taps, known)
+            self._tiles, self._tile_grams = tiles, found.gram
+            whole = correlate_tiles(pair, tiles, self._taps, found, self._gram)
+            scored = set(frames)
+            places = [number for number, tile in enumerate(tiles) if tile in scored]
+            inside = (Correlations(found.gram[number], found.cross[number]) for number in places)
         else:
-            whole = correlate(pair, song, self._taps, self._grams.get(song))
+            whole = correlate(pair, song, self._taps, self._gram)
             inside = (correlate(pair, frame, self._taps) for frame in frames)
-        self._grams[song] = whole.gram
+        self._gram = whole.gram
         if self._normal is None:
             self._normal = NormalEquations(pair, whole.gram, song)
         return _ratios(pair, self._normal, whole, song, frames, inside, reproduce_rounding)

@@ -56,8 +56,33 @@ def correlate(pair: Pair, stretch: Bounds, filter_length: int, gram: Tensor | No
     return products.correlations(filter_length, gram)
 
 
+def correlate_each(
+    pair: Pair, stretches: Sequence[Bounds], filter_length: int, gram: Tensor | None = None
+) -> Correlations:
+    """Return the correlations of several stretches, `(stretch, row, row, lag)`.
+
+    They are copied into one piece of memory: many small ones between larger ones that come and go would leave gaps.
+
+    Args:
+        pair: The signals.
+        stretches: First sample of each and the one after its last.
+        filter_length: Number of lags.
+        gram: The references' own part, where it is known.
+    """
+    rows = pair.num_targets * pair.num_channels
+    shape = (len(stretches), rows, rows, filter_length)
+    cross = torch.empty(shape, dtype=torch.float64, device=pair.device)
+    found = torch.empty_like(cross) if gram is None else gram
+    for number, stretch in enumerate(stretches):
+        lags = correlate(pair, stretch, filter_length, None if gram is None else gram[number])
+        cross[number] = lags.cross
+        if gram is None:
+            found[number] = lags.gram
+    return Correlations(found, cross)
+
+
 def correlate_tiles(
-    pair: Pair, tiles: Sequence[Bounds], filter_length: int, parts: Sequence[Correlations], gram: Tensor | None = None
+    pair: Pair, tiles: Sequence[Bounds], filter_length: int, parts: Correlations, gram: Tensor | None = None
 ) -> Correlations:
     """Return the correlations of all of a song from those of the tiles that make it up.
 
@@ -67,7 +92,7 @@ def correlate_tiles(
         pair: The signals.
         tiles: Stretches from the first sample of the song to its last, one after the other.
         filter_length: Number of lags.
-        parts: The correlations of each tile.
+        parts: The correlations of each tile, `(tile, row, row, lag)`.
         gram: The references' own part, where it is known.
     """
     reach = filter_length - 1
@@ -79,10 +104,8 @@ def correlate_tiles(
         later = torch.stack([pair.read(stop - reach, stop + reach, stop) for _, stop in some], dim=3)
         products.add(now.flatten(0, 1), later.flatten(1, 2))
     met = products.correlations(filter_length, gram)
-    cross = torch.stack([part.cross for part in (met, *parts)]).sum(dim=0)
-    if gram is None:
-        gram = torch.stack([part.gram for part in (met, *parts)]).sum(dim=0)
-    return Correlations(gram, cross)
+    cross = met.cross + parts.cross.sum(dim=0)
+    return Correlations(met.gram + parts.gram.sum(dim=0) if gram is None else gram, cross)
 
 
 class _Products:
