@@ -183,7 +183,7 @@ def find_weights(source: str | Path, registry: Registry | None = None) -> Weight
     except RegistryError as error:
         if path.exists() or len(path.parts) != 1:
             return None
-        raise ConfigError(f"{source}: there is no model folder of that name, and {error}") from error
+        raise ConfigError(f"{source}: no such model folder; and {error}") from error
 
 
 def _load_weights(

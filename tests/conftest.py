@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -49,6 +50,12 @@ class InstallPlugin(Protocol):
     def __call__(
         self, name: str, code: str, *, version: str = "1.0", requires: Sequence[str] = (), entry_point: str = ""
     ) -> str: ...
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Let Ctrl-C reach the tests and what they start; a job in a shell's background is started without."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
