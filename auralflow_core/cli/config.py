@@ -131,10 +131,11 @@ def _changed(data: Mapping[str, Any], settings: list[Setting]) -> Config:
 def show(after: Config, before: Mapping[str, Any] | None = None) -> None:
     """Print all settings; those that differ from before are marked."""
     from auralflow_core.cli.output import print_table
+    from auralflow_core.config import by_path
 
-    old = _flat(before) if before is not None else None
+    old = by_path(before) if before is not None else None
     rows = []
-    for path, value in _flat(after.model_dump(mode="json")).items():
+    for path, value in by_path(after.model_dump(mode="json")).items():
         is_changed = old is not None and old.get(path) != value
         rows.append((f"* {path}" if is_changed else f"  {path}", value if value is not None else "null"))
     print_table("", ("  setting", "value"), [(path, str(value)) for path, value in rows])
@@ -201,14 +202,3 @@ def _write(config: Config, path: Path) -> None:
     for name in CONFIG_NAMES:
         if name != path.name:
             (path.parent / name).unlink(missing_ok=True)
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    rows: dict[str, Any] = {}
-    for name, value in data.items():
-        path = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            rows |= _flat(value, f"{path}.")
-        else:
-            rows[path] = value
-    return rows

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from auralflow_core.config.files import save_config as save_config
     from auralflow_core.config.params import MaskActivation as MaskActivation
     from auralflow_core.config.params import ModelParams as ModelParams
+    from auralflow_core.config.paths import by_path as by_path
+    from auralflow_core.config.paths import nested as nested
     from auralflow_core.config.schema import Config as Config
     from auralflow_core.config.schema import DatasetConfig as DatasetConfig
     from auralflow_core.config.schema import ModelConfig as ModelConfig
@@ -29,6 +31,7 @@ _MODULES = {
     "conversion": ("Conversion",),
     "files": ("config_path", "load_config", "read_mapping", "save_config"),
     "params": ("MaskActivation", "ModelParams"),
+    "paths": ("by_path", "nested"),
     "schema": (
         "Config",
         "DatasetConfig",

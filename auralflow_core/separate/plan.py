@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from auralflow_core.audio import STDIN, Tags, audio_info, read_tags
+from auralflow_core.config import by_path
 from auralflow_core.errors import AudioError, AuralflowError
 from auralflow_core.separate.job import Job
 from auralflow_core.separate.names import check_template, inside, stem_path
@@ -83,8 +84,8 @@ class Plan:
             record = self.report.songs.get(song_key(job.source))
             if record is None or record.state != DONE or record.recipe == job.recipe:
                 continue
-            before = flat(self.report.recipes.get(record.recipe, {}).get("settings", {}))
-            now = flat(self.settings)
+            before = by_path(self.report.recipes.get(record.recipe, {}).get("settings", {}))
+            now = by_path(self.settings)
             differing = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
             text = ", ".join(f"{name}: {before.get(name)} -> {now.get(name)}" for name in differing)
             found.setdefault(text, []).append(job.source)
@@ -152,7 +153,7 @@ def _known_place(report: Report, song: Path, stems: Sequence[str], options: Opti
     record = report.songs.get(song_key(song))
     if record is None:
         return {}
-    settings = flat(report.recipes.get(record.recipe, {}).get("settings", {}))
+    settings = by_path(report.recipes.get(record.recipe, {}).get("settings", {}))
     known = {output.stem: report.folder / output.path for output in record.outputs}
     has_suffix = all(path.suffix == f".{options.format.format}" for path in known.values())
     is_alike = settings.get("stems.name_template") == options.name_template and list(known) == list(stems)
@@ -193,17 +194,6 @@ def _tags(file: Path) -> Tags:
         return read_tags(file)
     except OSError:
         return Tags()  # its turn will come, and its failure be reported then
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested settings by their paths."""
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{name}."))
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def in_bytes(count: float) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from auralflow_conformer.params import ConformerParams
-from auralflow_core.config import Conversion
+from auralflow_core.config import Conversion, by_path, nested
 from auralflow_core.errors import ConfigError, did_you_mean
 
 FRAMES_PER_SECOND = 100
@@ -89,7 +89,7 @@ def convert(data: Mapping[Any, Any]) -> Conversion:
     settings: dict[str, Any] = {"model.type": "Conformer", **_SPECTROGRAM}
     taken: dict[str, str] = {}
     left: dict[str, str] = {}
-    for key, value in _flat(data).items():
+    for key, value in by_path(data).items():
         path = _path(key)
         if path is None:
             left[key] = _instead(key, value)
@@ -102,7 +102,7 @@ def convert(data: Mapping[Any, Any]) -> Conversion:
         settings[path] = value
         if key in taken:
             taken[key] += f", {path}"
-    return Conversion(_nested(settings), taken, left)
+    return Conversion(nested(settings), taken, left)
 
 
 def _path(key: str) -> str | None:
@@ -140,26 +140,3 @@ def _seconds(key: str, frames: Any) -> float:
     if type(frames) is not int or frames < 1:
         raise ConfigError(f"{key}: {frames!r} must be a whole number of frames above 0")
     return frames / FRAMES_PER_SECOND
-
-
-def _flat(data: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    """Return each key of each section by its path: `optimizer.args.lr`."""
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= _flat(value, f"{path}.")
-        else:
-            flat[path] = value
-    return flat
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in settings.items():
-        *groups, last = path.split(".")
-        inner = nested
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = value
-    return nested

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from auralflow_core.config import Conversion, ModelParams
+from auralflow_core.config import Conversion, ModelParams, nested
 from auralflow_core.errors import ConfigError, did_you_mean
 from auralflow_spleeter.params import BLSTMParams, UNetParams
 
@@ -102,7 +102,7 @@ def convert(data: Mapping[Any, Any]) -> Conversion:
             taken[key] = ", ".join(found)
         elif key in given:
             left[key] = _instead(key, whole)
-    return Conversion(_nested(settings), taken, left)
+    return Conversion(nested(settings), taken, left)
 
 
 def _settings(key: str, value: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,14 +179,3 @@ def _flat(data: Mapping[Any, Any]) -> dict[str, Any]:
         else:
             flat[str(key)] = value
     return flat
-
-
-def _nested(settings: Mapping[str, Any]) -> dict[str, Any]:
-    nested: dict[str, Any] = {}
-    for path, value in settings.items():
-        *groups, last = path.split(".")
-        inner = nested
-        for group in groups:
-            inner = inner.setdefault(group, {})
-        inner[last] = value
-    return nested
