@@ -14,9 +14,10 @@ nox.needs_version = ">=2024.3"
 # In development and CI one build of torch; the packages themselves declare a range.
 TORCH = os.environ.get("AURALFLOW_TORCH", "torch==2.13.0")
 PLUGINS = sorted(path.parent for path in Path("plugins").glob("*/pyproject.toml"))
-TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "mido", "hatchling", "av")
+TEST_TOOLS = ("pytest>=8", "pytest-xdist", "hypothesis", "mido", "hatchling", "av", "madgrad", "python-stretch")
 # What the plugins are compared with; Open-Unmix imports torchaudio, and of this one torch 2.13 runs the Python parts.
-PEERS = ("openunmix==1.3.0", "demucs==4.1.0", "torchaudio==2.11.0")
+# norbert is what Spleeter filters with; its networks are compared with stored outputs of TensorFlow.
+PEERS = ("openunmix==1.3.0", "demucs==4.1.0", "norbert==0.2.1", "torchaudio==2.11.0")
 LINT_TOOLS = ("ruff==0.17.5",)
 TYPE_TOOLS = ("mypy==2.4.1", "types-PyYAML", "pytest>=8", "hypothesis", "nox")
 

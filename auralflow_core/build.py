@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from auralflow_core.config import Config, Conversion, load_config, save_config, validate
 from auralflow_core.config.files import CONFIG_NAMES
-from auralflow_core.entries import WeightsEntry, load_target, reason_of
-from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError, RegistryError
+from auralflow_core.entries import WeightsEntry, load_target
+from auralflow_core.errors import CheckpointError, ConfigError, RegistryError
 from auralflow_core.files import atomic_folder
 from auralflow_core.registry import Registry, default_registry
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from auralflow_core.data.open import SongDataset
     from auralflow_core.losses import Criterion
     from auralflow_core.model import SeparationModel
-    from auralflow_core.trainer.callbacks import Callback
+    from auralflow_core.model.optimizers import OptimizerMaker
     from auralflow_core.weights import WeightsStore
 
 WRAPPERS = {
@@ -108,6 +109,17 @@ def _build_loss(term: CriterionTerm, config: Config, registry: Registry) -> Crit
     return criterion
 
 
+def find_optimizer(name: str, registry: Registry | None = None) -> OptimizerMaker:
+    """Return what makes the optimizer of a name.
+
+    Raises:
+        RegistryError: Nothing has that name, or it cannot be loaded.
+    """
+    entry = (registry or default_registry()).optimizers.get(name)
+    make: OptimizerMaker = load_target(entry.optimizer, entry)
+    return make
+
+
 def build_model(config: Config, *, folder: Path | None = None, registry: Registry | None = None) -> SeparationModel:
     """Return an untrained model of a configuration.
 
@@ -124,7 +136,7 @@ def build_model(config: Config, *, folder: Path | None = None, registry: Registr
 
 
 def model_parts(config: Config, registry: Registry | None = None) -> dict[str, Any]:
-    """Return what a wrapper is made of: the resolved configuration, the network, the criterion and its origin."""
+    """Return what a wrapper is made of: the resolved configuration, network, criterion, origin and optimizers."""
     registry = registry or default_registry()
     config = resolve(config, registry)
     entry = registry.models.get(config.model.type)
@@ -133,6 +145,7 @@ def model_parts(config: Config, registry: Registry | None = None) -> dict[str, A
         "network": build_network(config, registry),
         "criterion": build_criterion(config, registry),
         "origin": {"model_type": entry.name, "plugin": entry.plugin, "plugin_version": entry.version},
+        "find_optimizer": partial(find_optimizer, registry=registry),
     }
 
 
@@ -189,22 +202,12 @@ def find_weights(source: str | Path, registry: Registry | None = None) -> Weight
 def _load_weights(
     entry: WeightsEntry, device: str | None, registry: Registry, store: WeightsStore | None
 ) -> SeparationModel:
-    from auralflow_core.weights import WeightsStore
+    from auralflow_core.weights import WeightsStore, weights_groups, weights_state
 
     store = store or WeightsStore()
     paths = store.fetch(entry)
-    try:
-        groups = _weights_config(entry, paths)
-        state = _weights_state(entry, paths)
-    except AuralflowError:
-        raise
-    except Exception as error:
-        raise CheckpointError(
-            f"{entry.name}: plugin {entry.plugin} {entry.version} cannot read its files ({reason_of(error)}); "
-            f"`pip install --upgrade {entry.plugin}`, or tell its author"
-        ) from error
-    model_group = {"type": entry.type, "name": entry.name, **groups.get("model", {})}
-    config = validate(Config, {**groups, "model": model_group}, source=entry.name)
+    config = validate(Config, weights_groups(entry, store), source=entry.name)
+    state = weights_state(entry, paths)
     model = build_model(_on_device(config, device), registry=registry)
     try:
         model.network.load_state_dict(state)
@@ -216,22 +219,6 @@ def _load_weights(
     model.origin |= {"weights": entry.name, "licence": entry.licence, "sha256": store.digests(entry)}
     model.eval()
     return model
-
-
-def _weights_config(entry: WeightsEntry, paths: Mapping[str, Path]) -> Mapping[str, Any]:
-    config = load_target(entry.config, entry) if not isinstance(entry.config, Mapping) else entry.config
-    groups: Mapping[str, Any] = config(paths) if callable(config) else config
-    return groups
-
-
-def _weights_state(entry: WeightsEntry, paths: Mapping[str, Path]) -> Mapping[str, Any]:
-    if entry.convert is None:
-        from safetensors.torch import load_file
-
-        [path] = paths.values()
-        return load_file(path)
-    state: Mapping[str, Any] = load_target(entry.convert, entry)(paths)
-    return state
 
 
 def save_as_folder(model: SeparationModel, folder: Path) -> None:
@@ -276,36 +263,25 @@ def _load_folder(folder: Path, step: int | None, device: str | None, registry: R
     return model
 
 
-def open_dataset(root: Path, config: Config, registry: Registry | None = None) -> SongDataset:
+def open_dataset(root: Path | Sequence[Path], config: Config, registry: Registry | None = None) -> SongDataset:
     """Return the data set in a folder: of the configured type, or of the one that the folder looks like.
 
+    Several folders are one data set, each of its own type.
+
     Raises:
-        DataError: The folder is missing or empty.
+        DataError: A folder is missing or empty.
     """
-    from auralflow_core.data.open import detect
+    from auralflow_core.data.mix import open_data
 
     registry = registry or default_registry()
-    name = config.dataset.type
-    if name == "auto":
-        types = {entry.name: load_target(entry.dataset, entry) for entry in registry.datasets}
-        name = detect(root, types)
-    entry = registry.datasets.get(name)
-    dataset: SongDataset = load_target(entry.dataset, entry)(root, config.dataset)
-    return dataset
 
+    def find(name: str) -> type[SongDataset]:
+        entry = registry.datasets.get(name)
+        found: type[SongDataset] = load_target(entry.dataset, entry)
+        return found
 
-def build_loggers(config: Config, folder: Path, registry: Registry | None = None) -> list[Callback]:
-    """Return the training loggers that are registered and switched on.
-
-    A logger is made with the configuration and the model folder. One whose name is a setting of the group `visuals`
-    is switched by it; a plugin's logger has its own ways to stay silent.
-    """
-    registry = registry or default_registry()
-    return [
-        load_target(entry.logger, entry)(config, folder)
-        for entry in registry.loggers
-        if getattr(config.visuals, entry.name, True)
-    ]
+    names = [entry.name for entry in registry.datasets if not registry.datasets.is_ambiguous(entry)]
+    return open_data(root, config.dataset, find, names)
 
 
 def default_config(model_type: str, name: str, registry: Registry | None = None) -> Config:
@@ -334,11 +310,12 @@ def check_names(config: Config, registry: Registry | None = None) -> None:
     """Check the names in a configuration that only the registry knows.
 
     Raises:
-        ConfigError: The criterion or the data set type is not installed.
+        ConfigError: The criterion, the optimizer or the data set type is not installed.
     """
     registry = registry or default_registry()
     checks: list[tuple[str, str, Any]] = [
         *(("training.criterion", term.name, registry.losses) for term in config.training.criterion_terms),
+        ("training.optimizer.name", config.training.optimizer.name, registry.optimizers),
         ("dataset.type", config.dataset.type, registry.datasets),
     ]
     for path, name, names in checks:

@@ -17,6 +17,17 @@ _LOSSES = {
     "si_sdr": ("SISDRLoss", "negative scale-invariant SDR of waveforms, dB"),
 }
 
+OPTIMIZERS = {
+    "adam": ("torch.optim:Adam", "Adam"),
+    "adamw": ("torch.optim:AdamW", "Adam with decoupled weight decay"),
+    "radam": ("torch.optim:RAdam", "Adam with a rectified start"),
+    "sgd": ("torch.optim:SGD", "gradient descent, with momentum if asked for"),
+    "muon": ("auralflow_core.model.muon:MuonAndAdamW", "Muon for matrices, AdamW for the rest"),
+    "madgrad": ("auralflow_core.model.madgrad:madgrad", "dual averaging; `pip install madgrad`"),
+    "mirrormadgrad": ("auralflow_core.model.madgrad:mirrormadgrad", "its mirror descent; `pip install madgrad`"),
+}
+"""The core's own optimizers, by name: what makes each, and a line about it."""
+
 
 @hookimpl
 def register_losses(register: Register) -> None:
@@ -28,6 +39,12 @@ def register_losses(register: Register) -> None:
         summary="target distortion, residual level and residual shape, weighted",
         settings=("alpha_constant", "beta_constant"),
     )
+
+
+@hookimpl
+def register_optimizers(register: Register) -> None:
+    for name, (optimizer, summary) in OPTIMIZERS.items():
+        register(name, optimizer=optimizer, summary=summary)
 
 
 @hookimpl
@@ -51,6 +68,16 @@ def register_datasets(register: Register) -> None:
         "csv",
         dataset="auralflow_core.data.csv:CsvDataset",
         summary="train.csv, validation.csv and test.csv with a row a song, as Spleeter's",
+    )
+    register(
+        "stem-folders",
+        dataset="auralflow_core.data.stem_folders:StemFoldersDataset",
+        summary="train/ with a folder a stem, of files that do not belong together",
+    )
+    register(
+        "mix",
+        dataset="auralflow_core.data.mix:MixDataset",
+        summary="several data sets with weights, listed in auralflow-mix.json",
     )
 
 

@@ -70,6 +70,13 @@ class LossEntry(Entry):
 
 
 @dataclass(frozen=True)
+class OptimizerEntry(Entry):
+    """A value of `optimizer.name`, called with groups of parameters, `lr` and the arguments that are configured."""
+
+    optimizer: Target
+
+
+@dataclass(frozen=True)
 class DatasetEntry(Entry):
     """A data set type."""
 
@@ -135,6 +142,7 @@ class ConfigFormatEntry(Entry):
 KINDS: Mapping[str, type[Entry]] = {
     "models": ModelEntry,
     "losses": LossEntry,
+    "optimizers": OptimizerEntry,
     "datasets": DatasetEntry,
     "loggers": LoggerEntry,
     "weights": WeightsEntry,
@@ -143,6 +151,7 @@ KINDS: Mapping[str, type[Entry]] = {
 SINGULAR = {
     "models": "model type",
     "losses": "criterion",
+    "optimizers": "optimizer",
     "datasets": "data set type",
     "loggers": "logger",
     "weights": "weights",

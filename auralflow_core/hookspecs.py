@@ -26,6 +26,11 @@ def register_losses(register: Register) -> None:
 
 
 @hookspec
+def register_optimizers(register: Register) -> None:
+    """Register values of `optimizer.name`: `register(name, optimizer=, summary=)`."""
+
+
+@hookspec
 def register_datasets(register: Register) -> None:
     """Register data set types: `register(name, dataset=, summary=)`."""
 

@@ -1,4 +1,4 @@
-"""Which distribution brings which of the project's own model types and weights: for messages about a missing one."""
+"""Which distribution brings which of the project's own names: for messages about a missing one."""
 
 from __future__ import annotations
 
@@ -38,3 +38,5 @@ WEIGHTS_PACKAGES: Mapping[str, str] = {
     ),
     **dict.fromkeys(("spleeter:2stems", "spleeter:4stems", "spleeter:5stems"), "auralflow-spleeter"),
 }
+
+LOGGER_PACKAGES: Mapping[str, str] = {"wandb": "auralflow-wandb"}

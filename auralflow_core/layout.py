@@ -20,6 +20,11 @@ class ModelFolder:
         return self.path / "checkpoint"
 
     @property
+    def journal(self) -> Path:
+        """What its training did, line by line."""
+        return self.path / "journal.jsonl"
+
+    @property
     def evaluation(self) -> Path:
         """Table of scores."""
         return self.path / "evaluation.csv"

@@ -31,6 +31,7 @@ from auralflow_core.separate import (
     run_here,
     run_in_processes,
 )
+from auralflow_core.separate.ensemble import Weight
 from auralflow_core.separate.report import DONE, FAILED, has_report, song_key
 from auralflow_core.separate.runner import default_threads
 
@@ -47,7 +48,7 @@ class Recipe:
     Attributes:
         models: A model folder or the name of public weights; several are averaged.
         changes: Settings of the group `separation` in place of the models' own.
-        weights: For each of several models its weight.
+        weights: For each of several models its weight, or its weight for each target by name.
         mode: Whether several models' waveforms or spectra are averaged.
         step: The checkpoint's step, of a single model; by default the best one.
         device: Where they run; by default `training.device`.
@@ -57,7 +58,7 @@ class Recipe:
 
     models: tuple[str, ...]
     changes: Mapping[str, Any] = field(default_factory=dict)
-    weights: tuple[float, ...] | None = None
+    weights: tuple[Weight, ...] | None = None
     mode: Literal["waveform", "spectrum"] = "waveform"
     step: int | None = None
     device: str | None = None

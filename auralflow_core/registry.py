@@ -1,4 +1,4 @@
-"""Which architectures, losses, data sets, loggers and weights are installed. Names and strings only: no torch.
+"""Which architectures, losses, optimizers, loggers and the like are installed. Names and strings only: no torch.
 
 A plugin is an entry point of the group `auralflow`. Each is loaded by itself: what goes wrong in one is recorded
 as its failure, and nothing that it registered before remains.
@@ -28,12 +28,13 @@ from auralflow_core.entries import (
     LoggerEntry,
     LossEntry,
     ModelEntry,
+    OptimizerEntry,
     WeightsEntry,
     reason_of,
 )
 from auralflow_core.errors import RegistryError, did_you_mean
 from auralflow_core.hookspecs import Register
-from auralflow_core.known_types import PACKAGES, WEIGHTS_PACKAGES
+from auralflow_core.known_types import LOGGER_PACKAGES, PACKAGES, WEIGHTS_PACKAGES
 
 GROUP = "auralflow"
 PREFIX = "auralflow-"
@@ -97,6 +98,7 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self.models = Names[ModelEntry]("models", self)
         self.losses = Names[LossEntry]("losses", self)
+        self.optimizers = Names[OptimizerEntry]("optimizers", self)
         self.datasets = Names[DatasetEntry]("datasets", self)
         self.loggers = Names[LoggerEntry]("loggers", self)
         self.weights = Names[WeightsEntry]("weights", self)
@@ -197,7 +199,8 @@ class Names(Generic[AnyEntry]):
     def _unknown(self, name: str) -> str:
         known = sorted({*self._entries, *self._aliases})
         message = f"{SINGULAR[self._kind]} {name!r} is not installed{did_you_mean(name, known)}"
-        packages = {"models": PACKAGES, "weights": WEIGHTS_PACKAGES}.get(self._kind, {})
+        by_kind = {"models": PACKAGES, "weights": WEIGHTS_PACKAGES, "loggers": LOGGER_PACKAGES}
+        packages = by_kind.get(self._kind, {})
         if package := packages.get(name.partition("@")[0]):
             message += f"; `pip install {package}` adds it"
         message += f" (installed: {', '.join(known) or 'none'}"

@@ -53,8 +53,12 @@ class Comparison:
     costs: tuple[float, float]
 
 
-def libraries(package: str) -> None:
-    """Load torch, both packages and what they load later."""
+def libraries(package: str, *, is_ours: bool) -> None:
+    """Load torch, both packages and what they load later, ours as the command does it."""
+    if is_ours:
+        from auralflow_core.processes import tune_memory
+
+        tune_memory()
     from auralflow_core.torchaudio_cpu import import_torchaudio
 
     import_torchaudio()  # openunmix imports it, and its plain import may fail
@@ -182,8 +186,7 @@ def comparison_table(setup: Any, comparison: Comparison, seconds: int) -> None:
     package = comparison.package
     song, weights = setup.song(seconds), setup.folder / f"{package}.pt"
     outputs = setup.folder / f"{package}-stems", setup.folder / f"{package}.npy"
-    loaded = partial(libraries, package)
-    setup.once(_saving, comparison.save_weights, weights, libraries=loaded)
+    setup.once(_saving, comparison.save_weights, weights, libraries=partial(libraries, package, is_ours=False))
     sides = {
         "ours": (ours, comparison.type, weights, song, outputs[0], setup.threads),
         package: (comparison.peer, weights, song, outputs[1]),
@@ -193,7 +196,7 @@ def comparison_table(setup: Any, comparison: Comparison, seconds: int) -> None:
     print(f"{'':16}{'seconds':>10}{'CPU s':>10}{'MB':>10}")
     for _ in range(setup.repeats):
         for side, (prepare, *arguments) in sides.items():
-            run = setup.once(prepare, *arguments, libraries=loaded)
+            run = setup.once(prepare, *arguments, libraries=partial(libraries, package, is_ours=side == "ours"))
             runs[side].append(run)
             print(f"  {side:14}{_figures(run.seconds, run.cpu_seconds, run.memory)}", flush=True)
     print("medians")

@@ -13,7 +13,6 @@ from pydantic import Field
 from auralflow_core import Config, ModelParams, Registry, hookimpl
 from auralflow_core.build import (
     build_criterion,
-    build_loggers,
     build_model,
     build_network,
     check_names,
@@ -25,6 +24,7 @@ from auralflow_core.build import (
 from auralflow_core.config import load_config, validate
 from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError, RegistryError
 from auralflow_core.registry import PluginSource
+from auralflow_core.training import build_loggers
 from auralflow_core.transforms import STFT
 
 
@@ -69,6 +69,10 @@ def registry() -> Registry:
         register("weighted", loss=dict, summary="", settings=("alpha_constant", "lr"))
 
     @hookimpl
+    def register_optimizers(register: Any) -> None:
+        register("adam", optimizer=torch.optim.Adam, summary="")
+
+    @hookimpl
     def register_datasets(register: Any) -> None:
         register("folder", dataset="auralflow_core.data.folder:FolderDataset", summary="")
 
@@ -77,7 +81,7 @@ def registry() -> Registry:
         register("tensorboard", logger=Logger, summary="")
         register("paper", logger=Logger, summary="")
 
-    for hook in (register_models, register_losses, register_datasets, register_loggers):
+    for hook in (register_models, register_losses, register_optimizers, register_datasets, register_loggers):
         setattr(module, hook.__name__, hook)
     found = Registry([PluginSource("auralflow-gain", lambda: module, "1.0")])
     assert not found.failures
@@ -152,6 +156,10 @@ def test_loggers_are_switched_by_their_setting(registry: Registry, tmp_path: Pat
     [
         ({"training": {"criterion": "wieghted"}}, "training.criterion: .*did you mean weighted"),
         ({"training": {"criterion": "weighted"}, "dataset": {"type": "fodler"}}, "dataset.type: .*did you mean folder"),
+        (
+            {"training": {"criterion": "weighted", "optimizer": "adm"}},
+            "training.optimizer.name: optimizer 'adm' is not installed; did you mean adam",
+        ),
     ],
 )
 def test_names_that_only_the_registry_knows(groups: dict[str, Any], words: str, registry: Registry) -> None:

@@ -170,6 +170,7 @@ class TestIsolation:
             "auralflow-full",
             register_models=lambda register: gain(register, aliases=["Amp"]),
             register_losses=lambda register: register("cube", loss="a.b:C", summary="s", settings=["lr"]),
+            register_optimizers=lambda register: register("leap", optimizer="a.b:O", summary="s"),
             register_datasets=lambda register: register("tape", dataset="a.b:D", summary="s"),
             register_loggers=lambda register: register("paper", logger="a.b:E", summary="s"),
             register_weights=lambda register: register(

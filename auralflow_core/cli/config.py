@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     "--from",
     "source",
     type=click.Path(path_type=Path),
-    help="Take settings from this JSON or YAML file, ours or one of a format that a plugin reads.",
+    metavar="SOURCE",
+    help="Take settings from a JSON or YAML file, ours or one of a format that a plugin reads; from a model folder; or "
+    "from public weights, by name.",
 )
 @click.option("--format", "format_", type=click.Choice(["json", "yaml"]), help="Format of the file (default: json).")
 @click.option("--display", is_flag=True, help="Show all settings afterwards.")
@@ -161,16 +163,37 @@ def _exists(folder: Path) -> bool:
 def _read(source: Path) -> tuple[Mapping[str, Any], Conversion | None]:
     """Return the settings in a file, and what was made of its keys if it is another project's."""
     from auralflow_core.build import convert_config
-    from auralflow_core.config import read_mapping
+    from auralflow_core.config import config_path, read_mapping
     from auralflow_core.config.settings import grouped
     from auralflow_core.errors import ConfigError
 
-    data = read_mapping(source)
+    if _names_weights(source):
+        return _weights_groups(str(source)), None
+    data = read_mapping(config_path(source) if _exists(source) else source)
     try:
         conversion = convert_config(data)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     return (conversion.data if conversion else grouped(data)), conversion
+
+
+def _names_weights(source: Path) -> bool:
+    return not source.exists() and len(source.parts) == 1 and source.suffix not in (".json", ".yaml", ".yml")
+
+
+def _weights_groups(name: str) -> dict[str, Any]:
+    """Return the settings of public weights; what has to be downloaded for that is shown."""
+    from auralflow_core.cli.weights import open_store
+    from auralflow_core.errors import ConfigError, RegistryError
+    from auralflow_core.registry import default_registry
+    from auralflow_core.weights import weights_groups
+
+    try:
+        entry = default_registry().weights.get(name)
+    except RegistryError as error:
+        raise ConfigError(f"{name}: no such file or model folder; and {error}") from error
+    with open_store() as store:
+        return weights_groups(entry, store)
 
 
 def _show_conversion(conversion: Conversion) -> None:

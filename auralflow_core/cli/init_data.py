@@ -10,6 +10,8 @@ import click
 if TYPE_CHECKING:
     from auralflow_core.doctor.proposal import Proposal
 
+_MOST_SONGS, _MOST_DOUBTS = 30, 30
+
 
 @click.command("init-data")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -52,19 +54,24 @@ def _show(proposal: Proposal, folder: Path) -> None:
 
     from auralflow_core.cli.output import print_table
 
-    def shown(path: Path | None) -> str:
-        return os.path.relpath(path, folder) if path else "(sum of the stems)"
+    def shown(files: Path | tuple[Path, ...] | None) -> str:
+        parts = (files,) if isinstance(files, Path) else files or ()
+        return " + ".join(os.path.relpath(path, folder) for path in parts) or "(sum of the stems)"
 
     print_table(
         f"{len(proposal.songs)} songs in {folder}",
         ("split", "song", "stem", "file"),
         [
             (song.split, song.name, stem, shown(path))
-            for song in proposal.songs
+            for song in proposal.songs[:_MOST_SONGS]
             for stem, path in {"(mixture)": song.mixture, **song.stems}.items()
         ],
     )
+    if len(proposal.songs) > _MOST_SONGS:
+        click.echo(f"… and {len(proposal.songs) - _MOST_SONGS} more songs")
     if proposal.doubts:
         click.echo("Please check:")
-        for line in proposal.doubts:
+        for line in proposal.doubts[:_MOST_DOUBTS]:
             click.echo(f"  {line}")
+    if len(proposal.doubts) > _MOST_DOUBTS:
+        click.echo(f"  … and {len(proposal.doubts) - _MOST_DOUBTS} more lines like these")

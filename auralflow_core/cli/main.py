@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from auralflow_core.cli.average import average
 from auralflow_core.cli.cache import cache
 from auralflow_core.cli.compare import compare
 from auralflow_core.cli.config import config
@@ -21,6 +22,7 @@ from auralflow_core.cli.list_models import list_models
 from auralflow_core.cli.list_plugins import list_plugins
 from auralflow_core.cli.list_weights import list_weights
 from auralflow_core.cli.new_plugin import new_plugin
+from auralflow_core.cli.replay import replay
 from auralflow_core.cli.separate import separate
 from auralflow_core.cli.show_model import show_model
 from auralflow_core.cli.test import test
@@ -62,8 +64,11 @@ def main(debug: bool) -> None:
     Every architecture is a plugin: `auralflow list-models` shows those that are installed, and
     `pip install auralflow-vae` adds one.
     """
+    from auralflow_core.processes import tune_memory
+
     # Before torch loads: threads of two pools that spin against each other make a step a hundred times slower.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_memory()
     for stream in (sys.stdout, sys.stderr):
         # File names may hold what the terminal's encoding does not.
         if isinstance(stream, io.TextIOWrapper):
@@ -71,6 +76,7 @@ def main(debug: bool) -> None:
 
 
 COMMANDS = (
+    average,
     cache,
     compare,
     config,
@@ -83,6 +89,7 @@ COMMANDS = (
     list_plugins,
     list_weights,
     new_plugin,
+    replay,
     separate,
     show_model,
     test,

@@ -125,21 +125,33 @@ def show_plan(
 def _recipe(model: str, words: Mapping[str, Any]) -> Recipe:
     from auralflow_core.library import Recipe
 
-    weights = _names(words["ensemble_weights"])
-    try:
-        numbers = tuple(float(number) for number in weights)
-    except ValueError:
-        raise ConfigError(f"--ensemble-weights {words['ensemble_weights']}: give numbers, such as 1,0.5") from None
     return Recipe(
         (model, *_names(words["ensemble"])),
         {name: words[name] for name in SeparationConfig.model_fields if words[name] is not None},
-        numbers or None,
+        _weights(words["ensemble_weights"]),
         words["ensemble_mode"],
         words["step"],
         words["device"],
         words["batch_size"],
         words["threads"],
     )
+
+
+def _weights(text: str | None) -> tuple[float | dict[str, float], ...] | None:
+    """Return each model's weight; of `2,vocals=3 drums=0.5` the second has one for each of these targets."""
+    try:
+        return tuple(_weight(part) for part in _names(text)) or None
+    except ValueError:
+        raise ConfigError(
+            f"--ensemble-weights {text}: give numbers, such as 1,0.5, or some by target, as in '1,vocals=3 drums=0'"
+        ) from None
+
+
+def _weight(text: str) -> float | dict[str, float]:
+    if "=" not in text:
+        return float(text)
+    pairs = (pair.partition("=") for pair in text.split())
+    return {name: float(number) for name, _, number in pairs}
 
 
 def _options(words: Mapping[str, Any]) -> Options:

@@ -60,7 +60,11 @@ WHAT = (
 HOW = (
     click.option("--step", type=int, help="Step of the checkpoint (default: the best one)."),
     click.option("--ensemble", metavar="A,B", help="Average with these models too: folders or names of weights."),
-    click.option("--ensemble-weights", metavar="X,Y", help="Weight of MODEL and of each of these (default: alike)."),
+    click.option(
+        "--ensemble-weights",
+        metavar="X,Y",
+        help="Weight of MODEL and of each of these (default: alike): a number, or one a target: 'vocals=3 drums=0.5'.",
+    ),
     click.option(
         "--ensemble-mode",
         type=click.Choice(["waveform", "spectrum"]),

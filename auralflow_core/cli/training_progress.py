@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from auralflow_core.cli.output import duration, progress_bar
+from auralflow_core.layout import ModelFolder
 from auralflow_core.trainer import Callback, Epoch, Step, Summary, Trainer
+from auralflow_core.trainer.memory import GIB, estimate
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -51,6 +54,11 @@ class TrainingProgress(Callback):
     ) -> None:
         self._stack.close()
 
+    def remark(self, line: str) -> None:
+        """Say something about the songs."""
+        if not self._quiet:
+            click.echo(line)
+
     def on_start(self, trainer: Trainer) -> None:
         """Say what is going to be done."""
         assert self._bar is not None
@@ -60,8 +68,9 @@ class TrainingProgress(Callback):
         batches = f"batches of {config.batch_size}"
         if config.backprop_every > 1:
             batches += f", {config.backprop_every} a step"
-        how = f"with {config.optimizer.name}, criterion {config.criterion_name}, {batches}"
-        self._say(f"on {model.device} in {precision} {how}")
+        how = ", ".join([f"criterion {config.criterion_name}", batches, *_switched_on(trainer)])
+        self._say(f"on {model.device} in {precision} with {config.optimizer.name}, {how}")
+        self._say_memory(trainer)
         length = model.config.dataset.sample_length
         self._say(
             f"{len(trainer.train_data.songs)} songs to train with, {len(trainer.valid_data.songs)} to validate with; "
@@ -81,6 +90,19 @@ class TrainingProgress(Callback):
         self._began, self._first_step = time.monotonic(), trainer.progress.step
         self._counted = trainer.progress.chunks
         self._task = self._bar.add_task("epoch 1", total=1.0, facts="")
+
+    def _say_memory(self, trainer: Trainer) -> None:
+        """Say what a step is going to take, by a pass of one chunk that changes nothing."""
+        # Several processes pass through the network together or not at all.
+        if self._quiet or trainer.world.size > 1:
+            return
+        found = estimate(trainer.model, trainer.feed.batch_size)
+        if found is not None:
+            program = f"{found.program / GIB:.2f} for the program, " if found.program else ""
+            self._say(
+                f"A step takes about {found.total / GIB:.2f} GiB of memory: {program}{found.weights / GIB:.2f} for "
+                f"weights, gradients and optimizer, {found.activations / GIB:.2f} for a batch's activations"
+            )
 
     def _say_where(self, trainer: Trainer) -> None:
         """Say what training goes on from, if it does."""
@@ -129,9 +151,26 @@ class TrainingProgress(Callback):
         )
         skipped = f"; {summary.skipped} batches were skipped" if summary.skipped else ""
         self._say(
-            f"Steps waited {duration(summary.data_seconds)} for data and computed {duration(summary.compute_seconds)}"
-            f"{skipped}"
+            f"Steps waited {duration(summary.data_seconds)} for data and computed {duration(summary.compute_seconds)}, "
+            f"{_share_of_waiting(trainer):.0%} of the time waiting{skipped}"
         )
+        if summary.song_scores:
+            scores = ", ".join(f"{name} {value:.2f} dB" for name, value in summary.song_scores.items())
+            self._say(f"Whole validation songs, medians: {scores}")
+        self._say_next(trainer, summary)
+
+    def _say_next(self, trainer: Trainer, summary: Summary) -> None:
+        """Say where the best checkpoint lies, and what can be done with it."""
+        model, paths = _relative(trainer.store.folder.parent), trainer.model.data_facts.get("path", "DATA")
+        data = " ".join(map(shlex.quote, [paths] if isinstance(paths, str) else paths))
+        folder = shlex.quote(str(model))
+        if summary.best_step >= 0:
+            self._say(f"Best checkpoint: {_relative(trainer.store.path(summary.best_step))}")
+        self._say(f"Score it:     auralflow test {folder} {data}")
+        self._say(f"Separate:     auralflow separate {folder} SONG")
+        if trainer.model.config.visuals.tensorboard:
+            runs = ModelFolder(trainer.store.folder.parent).runs
+            self._say(f"See curves:   tensorboard --logdir {shlex.quote(str(_relative(runs)))}")
 
     def _update(self, trainer: Trainer, facts: str) -> None:
         assert self._bar is not None and self._task is not None
@@ -162,15 +201,27 @@ def _parameters(model: SeparationModel) -> str:
     return f"{total:,} parameters" if trained == total else f"{total:,} parameters, {trained:,} of them trained"
 
 
+def _switched_on(trainer: Trainer) -> list[str]:
+    """Name the settings of speed and memory that are on."""
+    config = trainer.config
+    names = {"compile": "compiled", "channels_last": "channels last", "tf32": "TF32"}
+    names |= {"gradient_checkpointing": "gradient checkpointing"}
+    return [name for setting, name in names.items() if getattr(config, setting)]
+
+
 def _metric(trainer: Trainer) -> str:
     return {"si_sdr": "SI-SDR", "usdr": "uSDR"}[trainer.config.validation.metric]
 
 
 def _waiting(trainer: Trainer) -> str:
     """Say whether steps wait for data or data for steps."""
-    data, compute = trainer.progress.data_seconds, trainer.progress.compute_seconds
-    share = data / max(1e-9, data + compute)
+    share = _share_of_waiting(trainer)
     return f"{share:.0%} waiting for data" if share > 0.5 else f"computing, {share:.0%} waiting for data"
+
+
+def _share_of_waiting(trainer: Trainer) -> float:
+    data, compute = trainer.progress.data_seconds, trainer.progress.compute_seconds
+    return data / max(1e-9, data + compute)
 
 
 def _relative(path: Path) -> Path:

@@ -7,17 +7,21 @@ from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from auralflow_core.config.augmentation_groups import AugmentationsConfig
 from auralflow_core.config.group import Count, Group, Names, Patterns
+from auralflow_core.config.sampling_groups import SamplingConfig
 from auralflow_core.config.stft_sizes import check_nola, count_frames
 from auralflow_core.config.training_groups import (
     CheckpointingConfig,
     CriterionTerm,
+    DistributedConfig,
     EMAConfig,
     OptimizerConfig,
     SchedulerConfig,
     SequenceSchedulerConfig,
     SpecAugmentConfig,
     ValidationConfig,
+    WandbConfig,
 )
 from auralflow_core.errors import ConfigError
 
@@ -39,7 +43,9 @@ class DatasetConfig(Group):
     targets: Names = Field(["vocals"], description="target sources to estimate")
     max_num_tracks: Count = Field(80, description="max number of songs to draw chunks from")
     max_num_samples: Count = Field(
-        100_000, description="max number of chunks an epoch; fewer if the songs hold fewer without overlap"
+        100_000,
+        description="max number of chunks an epoch; fewer if the songs hold fewer without overlap, and just as many "
+        "where sampling.places is anywhere",
     )
     num_channels: int = Field(1, ge=1, le=2, description="1 for mono, 2 for stereo")
     sample_length: float = Field(3, gt=0, le=3600, description="length of a chunk in seconds")
@@ -62,10 +68,19 @@ class DatasetConfig(Group):
         "", description="csv: table of validation songs (empty: validation.csv in the folder, if it is there)"
     )
     other_channels: Literal["convert", "discard"] = Field(
-        "convert", description="csv: what becomes of songs whose channel count is not num_channels"
+        "convert", description="what becomes of training songs whose channel count is not num_channels"
+    )
+    other_rates: Literal["convert", "discard"] = Field(
+        "convert", description="what becomes of training songs whose rate is not sample_rate"
     )
     n_chunks_per_song: Count | None = Field(
         None, description="training chunks drawn from anywhere in each song, an epoch (null: each song is covered once)"
+    )
+    sampling: SamplingConfig = Field(
+        SamplingConfig(), description="how training chunks are drawn: {stems, places, weights, balance, remix, ...}"
+    )
+    augmentations: AugmentationsConfig = Field(
+        AugmentationsConfig(), description="what becomes of training chunks: {song, stems, stems_by_name, mixture}"
     )
     cache: bool = Field(True, description="decode compressed songs once, into a folder of uncompressed samples")
     training_cache: str | None = Field(
@@ -129,7 +144,7 @@ class TrainingConfig(Group):
         None, gt=0, le=1e6, description="max minutes that one run trains for (null: no limit)"
     )
     max_steps: Count | None = Field(None, description="max number of steps (null: no limit)")
-    batch_size: Count = Field(8, description="chunks in a batch")
+    batch_size: Count = Field(8, description="chunks in a batch; several processes share them")
     backprop_every: Count = Field(1, description="batches whose gradients are added up for one step")
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="what updates the parameters: {name, args}")
@@ -148,8 +163,10 @@ class TrainingConfig(Group):
     ema: EMAConfig | None = Field(None, description="moving average of the weights: {decay} (null: none)")
     validation: ValidationConfig = Field(ValidationConfig(), description="when validation is done, and its metric")
     checkpointing: CheckpointingConfig = Field(CheckpointingConfig(), description="when checkpoints are saved")
-    on_nan: Literal["stop", "skip"] = Field(
-        "stop", description="what becomes of a batch whose loss or gradient is no number: training stops, or skips it"
+    on_nan: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="what becomes of a batch whose loss or gradient is no number: training stops, skips it, or goes "
+        "back to the last checkpoint, halves the learning rate and leaves it out",
     )
     stop_patience: Count = Field(4, description="epochs without improvement before the learning rate is reduced")
     max_lr_steps: int = Field(3, ge=0, description="reductions of the learning rate before stopping early")
@@ -157,16 +174,31 @@ class TrainingConfig(Group):
         "l1", min_length=1, description="loss function, or several: [{name, weight, args}]"
     )
     num_workers: int = Field(0, ge=0, description="worker processes for loading data; 0 loads in the main process")
-    pin_memory: bool = Field(False, description="page-locked batches, for faster transfer to a GPU")
+    prefetch_factor: Count = Field(2, description="batches that each worker process loads ahead")
+    pin_memory: bool = Field(
+        False, description="page-locked batches, which are copied to a GPU beside the computation with the ones before"
+    )
     use_mixed_precision: bool = Field(False, description="automatic mixed precision")
     mixed_precision_dtype: Literal["auto", "bf16", "fp16"] = Field(
         "auto", description="format of mixed precision; `auto` is bf16 where the device has it"
+    )
+    tf32: bool = Field(False, description="multiply float32 matrices in TF32, where the device has it")
+    channels_last: bool = Field(False, description="keep the channels of images together in memory, as GPUs like them")
+    compile: bool = Field(False, description="compile the network with torch.compile for training")
+    gradient_checkpointing: bool = Field(
+        False, description="keep only what goes into each block of the network and compute the rest twice: saves memory"
+    )
+    memory_limit: float | None = Field(
+        None, gt=0, le=1e6, description="GiB that `train --batch_size auto` may fill (null: what the device has free)"
     )
     silent_checkpoint: bool = Field(False, description="suppress the message for each checkpoint")
     alpha_constant: float = Field(0.2, ge=0, le=1, description="weight of the residual's level in component loss")
     beta_constant: float = Field(0.2, ge=0, le=1, description="weight of the residual's shape in component loss")
     batch_norm_batches: int = Field(
         4, ge=0, description="batches that statistics of batch normalisation are measured on before validation; 0: none"
+    )
+    distributed: DistributedConfig = Field(
+        DistributedConfig(), description="how processes started by torchrun train together: ddp or fsdp2"
     )
     random_seed: int = Field(0, ge=0, lt=2**32, description="seed of initial weights, chunks and dropout")
     device: str = Field(
@@ -199,10 +231,18 @@ class TrainingConfig(Group):
 
     @model_validator(mode="after")
     def _schedules_fit(self) -> TrainingConfig:
-        if self.sequence_scheduler and self.scheduler.name == "cosine" and self.max_steps is None:
+        if self.sequence_scheduler and self.scheduler.is_cosine and self.max_steps is None:
             raise ValueError(
                 "the cosine schedule must know how many steps there will be, which the sequence_scheduler changes; "
                 "set max_steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_or_checkpoints(self) -> TrainingConfig:
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError(
+                "compile chooses itself what it computes twice, and cannot see gradient_checkpointing; switch one off"
             )
         return self
 
@@ -231,6 +271,9 @@ class SeparationConfig(Group):
     )
     shifts: int = Field(0, ge=0, le=100, description="passes with random delays up to 0.5 s that are averaged; 0: none")
     shift_seed: int = Field(0, ge=0, lt=2**32, description="seed of the delays")
+    margin: float = Field(
+        0, ge=0, le=60, description="seconds of silence that a song gets at both ends while it is separated"
+    )
     tta: bool = Field(False, description="average with what becomes of swapped channels and inverted polarity")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="what the network computes in")
     sum_to_mixture: bool = Field(
@@ -254,6 +297,8 @@ class VisualsConfig(Group):
     """What training shows besides its losses."""
 
     tensorboard: bool = Field(True, description="write TensorBoard runs to `runs/`")
+    wandb: WandbConfig = Field(WandbConfig(), description="run of Weights & Biases: {use, project_name, name, id}")
+    save_summary_steps: Count = Field(5, description="steps between two points of the loggers' curves of steps")
     save_images: bool = Field(True, description="write spectrograms and waveforms of validation songs to `images/`")
     save_audio: bool = Field(True, description="write separated snippets of validation songs to `audio/`")
     num_snippets: Count = Field(2, description="number of validation songs shown")
@@ -264,6 +309,11 @@ class VisualsConfig(Group):
     )
     metric_length: float = Field(10, gt=0, le=3600, description="seconds of each, from its middle")
     metric_every_n_epochs: Count = Field(1, description="epochs between two rounds of scores; the last has one too")
+
+    @property
+    def loggers(self) -> dict[str, bool]:
+        """The loggers that have a setting here, and whether they are switched on."""
+        return {"tensorboard": self.tensorboard, "wandb": self.wandb.use}
 
 
 class Config(Group):

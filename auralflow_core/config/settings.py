@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import yaml
@@ -52,12 +52,14 @@ def setting_paths(params: type[ModelParams] | None) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {"model_type": ["model.type"], "model_name": ["model.name"]}
     for group in ("dataset", "training", "separation", "visuals"):
         schema = typing.cast(type[BaseModel], Config.model_fields[group].annotation)
-        for name in schema.model_fields:
+        for name, field in schema.model_fields.items():
             names.setdefault(name, []).append(f"{group}.{name}")
+            for inner in _inner_paths(field):
+                names.setdefault(f"{name}.{inner}", []).append(f"{group}.{name}.{inner}")
     if params:
         for name, field in params.model_fields.items():
             names.setdefault(name, []).append(f"model.params.{name}")
-            for inner in _inner_fields(field):
+            for inner in _inner_paths(field):
                 names.setdefault(f"{name}.{inner}", []).append(f"model.params.{name}.{inner}")
         for name, paths in params.synonyms.items():
             names.setdefault(name, [f"model.params.{path}" for path in paths.split()])
@@ -74,7 +76,8 @@ def apply_settings(
 
     Args:
         data: The configuration as grouped mappings.
-        settings: The changes, by name (`lr`) or path (`training.lr`), `-` and `_` alike.
+        settings: The changes, by name (`lr`, `ema.decay`) or path (`training.lr`), `-` and `_` alike. What a mapping
+            holds is one level further down: `optimizer.args.weight_decay`.
         params: The schema of `model.params`.
 
     Raises:
@@ -83,16 +86,19 @@ def apply_settings(
     names = setting_paths(params)
     changed = copy.deepcopy(dict(data))
     for setting in settings:
-        path = _resolve(setting.name, names)
-        *groups, last = path.split(".")
+        path = _resolve(setting.name, names, params)
         inner = changed
-        for group in groups:
-            inner = inner.setdefault(group, {})
+        for depth, group in enumerate(path[:-1], start=1):
+            if inner.get(group) is None:
+                inner[group] = {}
+            if depth > 1 and isinstance(inner[group], str) and "name" in _inner_fields(_field(path[:depth], params)):
+                inner[group] = {"name": inner[group]}
+            inner = inner[group]
             if not isinstance(inner, dict):
                 raise ConfigError(
                     f"{setting.name}: {group} is no group of settings here, but {inner!r}; change it as a whole"
                 )
-        inner[last] = _read_value(setting, path, params)
+        inner[path[-1]] = _read_value(setting, _field(path, params))
     return changed
 
 
@@ -146,31 +152,37 @@ def validate(schema: type[Schema], data: Any, *, source: object = None, prefix: 
         raise ConfigError(f"{source}: {problems}" if source else problems) from None
 
 
-def _resolve(name: str, names: Mapping[str, list[str]]) -> str:
+def _resolve(name: str, names: Mapping[str, list[str]], params: type[ModelParams] | None) -> list[str]:
+    """Return the path of a setting, or of what a mapping among the settings holds, in its parts."""
     wanted = name.replace("-", "_")
     paths = [path for found in names.values() for path in found]
     if wanted in paths:
-        return wanted
+        return wanted.split(".")
     if wanted not in names and wanted in OLDER_NAMES:
         wanted = OLDER_NAMES[wanted]
     if wanted not in names:
-        near = did_you_mean(wanted, paths if "." in wanted else names)
+        for known in [*names, *paths]:
+            if wanted.startswith(f"{known}."):
+                path = _resolve(known, names, params)
+                if typing.get_origin(_field(path, params).annotation) is dict:
+                    return [*path, wanted.removeprefix(f"{known}.")]
+        near = did_you_mean(wanted, [*paths, *names] if "." in wanted else names)
         raise ConfigError(f"{name}: unknown setting{near or '; `auralflow config NAME --display` lists them'}")
     if len(names[wanted]) > 1:
         raise ConfigError(f"{name}: stands for {' and '.join(names[wanted])}; write the path")
-    return names[wanted][0]
+    return names[wanted][0].split(".")
 
 
-def _read_value(setting: Setting, path: str, params: type[ModelParams] | None) -> Any:
+def _read_value(setting: Setting, field: FieldInfo) -> Any:
     """Read text in the type of its setting; what does not fit stays text, for `validate` to refuse."""
-    field = _field(path, params)
     if setting.value is None:
         if field.annotation is bool:
             return True
         raise ConfigError(f"{setting.name}: has no value; write --{setting.name} VALUE")
     if setting.value == "null" and _fits(None, field):
         return None
-    if not setting.value.lstrip().startswith(("[", "{")) and _fits(setting.value, field):
+    is_plain = field.annotation is not Any and not setting.value.lstrip().startswith(("[", "{"))
+    if is_plain and _fits(setting.value, field):
         return setting.value
     try:
         value = parse_yaml(setting.value)
@@ -180,16 +192,15 @@ def _read_value(setting: Setting, path: str, params: type[ModelParams] | None) -
     return value if isinstance(value, (list, dict)) or _fits(value, field) else setting.value
 
 
-def _field(path: str, params: type[ModelParams] | None) -> FieldInfo:
-    *groups, last = path.split(".")
-    if groups == ["model", "params"]:
+def _field(path: list[str], params: type[ModelParams] | None) -> FieldInfo:
+    """Return the field of a setting; what a mapping holds may be anything."""
+    fields: Mapping[str, FieldInfo] = Config.model_fields
+    if path[:2] == ["model", "params"] and path[2:]:
         assert params is not None
-        return params.model_fields[last]
-    if groups[:2] == ["model", "params"]:
-        assert params is not None
-        return _inner_fields(params.model_fields[groups[2]])[last]
-    group = typing.cast(type[BaseModel], Config.model_fields[groups[0]].annotation)
-    return group.model_fields[last]
+        fields, path = params.model_fields, path[2:]
+    for group in path[:-1]:
+        fields = _inner_fields(fields[group])
+    return fields[path[-1]] if path[-1] in fields else FieldInfo(annotation=typing.cast(Any, Any))
 
 
 def _fits(value: Any, field: FieldInfo) -> bool:
@@ -233,7 +244,15 @@ def _fields_at(schema: type[BaseModel], location: list[str]) -> Iterable[str]:
 def _schemas_in(field: FieldInfo) -> list[type[BaseModel]]:
     """Return the schemas among the types that a field allows."""
     choices = [field.annotation, *typing.get_args(field.annotation)]
-    return [choice for choice in choices if isinstance(choice, type) and issubclass(choice, BaseModel)]
+    # Python 3.10 takes `list[int]` for a type, which it is not when asked whether it is a subclass.
+    classes = [choice for choice in choices if isinstance(choice, type) and typing.get_origin(choice) is None]
+    return [choice for choice in classes if issubclass(choice, BaseModel)]
+
+
+def _inner_paths(field: FieldInfo) -> Iterator[str]:
+    for name, inner in _inner_fields(field).items():
+        yield name
+        yield from (f"{name}.{deeper}" for deeper in _inner_paths(inner))
 
 
 def _inner_fields(field: FieldInfo) -> dict[str, FieldInfo]:

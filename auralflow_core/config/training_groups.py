@@ -1,4 +1,4 @@
-"""The groups inside `training`: optimizer, schedules, augmentation, checkpoints, validation, averaging."""
+"""The groups inside `training` and `visuals`: optimizer, schedules, augmentation, checkpoints, validation, loggers."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ class CriterionTerm(Group):
 class OptimizerConfig(Group):
     """What updates the parameters."""
 
-    name: Literal["adam", "adamw", "radam", "sgd", "muon", "madgrad", "mirrormadgrad"] = Field(
-        "adam", description="algorithm; muon updates matrices, and leaves the other parameters to adamw"
+    name: str = Field(
+        "adam",
+        min_length=1,
+        description="adam, adamw, radam, sgd, muon (for matrices; adamw for the rest), madgrad, mirrormadgrad, or one "
+        "that a plugin registers",
     )
     args: dict[str, Any] = Field(
         default_factory=dict, description="its own arguments, such as weight_decay; an lr here goes before training.lr"
@@ -49,24 +52,29 @@ class OptimizerConfig(Group):
 class SchedulerConfig(Group):
     """How the learning rate changes."""
 
-    name: Literal["plateau", "cosine"] = Field(
-        "plateau", description="halved when validation does not improve, or warm-up and then half a cosine"
+    name: Literal["auto", "plateau", "cosine"] = Field(
+        "auto",
+        description="halved when validation does not improve (plateau), or warm-up and then half a cosine; auto: "
+        "cosine where warmup_steps or final_lr is set, else plateau",
     )
     warmup_steps: int = Field(0, ge=0, description="cosine: steps over which the rate rises in a line")
     final_lr: float = Field(0.0, ge=0, description="cosine: the rate at the end")
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, data: Any) -> Any:
-        if isinstance(data, str):
-            return {"name": data}
-        return {"name": "cosine", **data} if isinstance(data, dict) and data.get("warmup_steps") else data
+    def _name_alone(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
     def _cosine_alone_warms_up(self) -> SchedulerConfig:
         if self.name == "plateau" and (self.warmup_steps or self.final_lr):
             raise ValueError("warmup_steps and final_lr belong to the cosine schedule; set name to cosine")
         return self
+
+    @property
+    def is_cosine(self) -> bool:
+        """Whether the rate follows a cosine."""
+        return self.name == "cosine" or bool(self.name == "auto" and (self.warmup_steps or self.final_lr))
 
 
 class SequenceSchedulerConfig(Group):
@@ -111,9 +119,40 @@ class ValidationConfig(Group):
     metric: Literal["loss", "si_sdr", "usdr"] = Field(
         "loss", description="what decides on the best checkpoint and the plateau: the loss, or dB over the chunks"
     )
+    full_songs: int = Field(
+        0, ge=0, description="validation songs that are scored whole when training ends, with the best weights; 0: none"
+    )
 
 
 class EMAConfig(Group):
     """An exponential moving average of the weights, which is validated and saved in their place."""
 
     decay: float = Field(0.999, gt=0, lt=1, description="share of the average that a step keeps, once it is warm")
+
+
+class DistributedConfig(Group):
+    """How several processes train one model."""
+
+    strategy: Literal["ddp", "fsdp2"] = Field(
+        "ddp", description="each process has the whole network (ddp), or a part of weights and optimizer state (fsdp2)"
+    )
+    find_unused_parameters: bool = Field(
+        False, description="ddp: parameters without a gradient differ from step to step; found out if they do not"
+    )
+    sync_batch_norm: bool = Field(
+        False, description="GPUs: batch normalisation sees the whole batch, not each process's part of it by itself"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _strategy_alone(cls, data: Any) -> Any:
+        return {"strategy": data} if isinstance(data, str) else data
+
+
+class WandbConfig(Group):
+    """A run of Weights & Biases; `pip install auralflow-wandb` brings what writes it."""
+
+    use: bool = Field(False, description="log there too")
+    project_name: str = Field("", description="project (empty: what WANDB_PROJECT says, or W&B's own default)")
+    name: str = Field("", description="name of the run (empty: the model's name)")
+    id: str = Field("", description="id of the run to go on with (empty: a new one, kept when training is resumed)")

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.pcm import Audio, PcmSource
-from auralflow_core.data.song import Song, Source
+from auralflow_core.data.song import Song, Source, SumSource
 from auralflow_core.data.splits import Split
 from auralflow_core.errors import AudioError, DataError
 from auralflow_core.files import atomic_folder
@@ -32,6 +33,7 @@ Told = Callable[[int, int], None]
 _FORMAT = 1
 _SAMPLES, _FACTS = "audio.pcm", "entry.json"
 _LOCKS = ".locks"
+_WIDENED_BYTES = 1 << 20
 
 
 def _silent(done: int, total: int) -> None:
@@ -131,6 +133,8 @@ class SongCache:
 
     def _decoded(self, song: Song) -> Song:
         def exchanged(source: Source) -> Source:
+            if isinstance(source, SumSource):
+                return SumSource(tuple(map(exchanged, source.parts)))
             compressed = _as_compressed(source)
             return source if compressed is None else self._get(compressed)
 
@@ -238,37 +242,50 @@ def _as_compressed(source: Source) -> CompressedSource | None:
 
 
 def _compressed(song: Song) -> list[CompressedSource]:
-    sources = [*song.stems.values(), *([song.mixture] if song.mixture is not None else [])]
-    return [found for source in sources if (found := _as_compressed(source)) is not None]
+    return [found for source in song.sources if (found := _as_compressed(source)) is not None]
 
 
 def _write(source: CompressedSource, folder: Path) -> None:
-    """Write an entry: with 16 bits where they hold the samples exactly, else as they are."""
-    for subtype in ("PCM_16", "FLOAT"):
-        shape = _write_samples(source.blocks(), folder / _SAMPLES, subtype)
-        if shape is not None:
-            break
-    assert shape is not None
-    facts = _Facts(_FORMAT, str(source.path.resolve()), source.decoding, subtype, *shape)
+    """Write an entry."""
+    facts = _Facts(_FORMAT, str(source.path.resolve()), source.decoding, *_write_samples(source, folder / _SAMPLES))
     (folder / _FACTS).write_text(json.dumps(asdict(facts), ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def _write_samples(blocks: Iterable[Audio], path: Path, subtype: str) -> tuple[int, int] | None:
-    """Write blocks and return their channels and frames, or None at the first that 16 bits cannot hold."""
-    channels = frames = 0
-    with path.open("wb") as file:
-        for block in blocks:
-            samples = block.T
-            if subtype == "PCM_16":
-                scaled = samples * np.float32(2.0**15)
-                with np.errstate(invalid="ignore"):  # what is no number is not equal below
-                    whole = np.clip(scaled, -(2**15), 2**15 - 1).astype("<i2")
-                if not np.array_equal(whole, scaled):
-                    return None
-                samples = whole
-            file.write(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes())
+def _write_samples(source: CompressedSource, path: Path) -> tuple[str, int, int]:
+    """Write a source with 16 bits where they hold the samples exactly, else as they are.
+
+    Returns:
+        The type of the samples, their channels and frames.
+    """
+    subtype, channels, frames = "PCM_16", 0, 0
+    with path.open("w+b") as file:
+        for block in source.blocks():
+            whole = _as_16_bits(block) if subtype == "PCM_16" else None
+            if subtype == "PCM_16" and whole is None:
+                subtype = "FLOAT"
+                _widen(file)
+            stored = block.astype("<f4", copy=False) if whole is None else whole
+            file.write(np.stack(list(stored), axis=1).data)  # a third of the time of a copy of `stored.T`
             channels, frames = block.shape[0], frames + block.shape[1]
-    return channels, frames
+    return subtype, channels, frames
+
+
+def _as_16_bits(block: Audio) -> NDArray[np.int16] | None:
+    """Return samples as 16 bits, or None if these do not hold them."""
+    scaled = block * np.float32(2.0**15)
+    with np.errstate(invalid="ignore"):  # what is no number, or too large, is not equal below
+        whole = scaled.astype("<i2")
+    return whole if np.array_equal(whole, scaled) else None
+
+
+def _widen(file: BinaryIO) -> None:
+    """Rewrite a file of 16 bits as floating point, its last part first: none is overwritten before it is read."""
+    for start in reversed(range(0, file.tell(), _WIDENED_BYTES)):
+        file.seek(start)
+        narrow = np.frombuffer(file.read(_WIDENED_BYTES), "<i2")
+        file.seek(2 * start)
+        file.write((narrow * np.float32(2.0**-15)).astype("<f4").data)
+    file.seek(0, os.SEEK_END)
 
 
 def _facts(place: Path) -> _Facts | None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auralflow_core.config import DatasetConfig
+from auralflow_core.data.naming import short_names
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.data.splits import Split, divide
+from auralflow_core.data.stem_folders import combined_songs, divided, loose_songs
 from auralflow_core.errors import AudioError, DataError, did_you_mean
 
 TABLE_NAMES: dict[Split, tuple[str, ...]] = {
@@ -23,8 +24,7 @@ TABLE_NAMES: dict[Split, tuple[str, ...]] = {
 # A table's durations are rounded, and lossy formats add some milliseconds.
 _DURATION_TOLERANCE = 1.0
 _MOST_PROBLEMS = 5
-
-_log = logging.getLogger(__name__)
+_LOOSE_COLUMNS = {"instrum", "path"}
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,22 @@ class Row:
         mixture: Its mixture.
         stems: Its targets.
         duration: Seconds of it that are used; none given: all.
+        weight: How often training draws it, against the others.
     """
 
     number: int
     mixture: Path
     stems: dict[str, Path]
     duration: float | None
+    weight: float = 1.0
 
 
 class CsvDataset:
     """Songs named in `train.csv`, `validation.csv` and `test.csv`, or in the tables that the settings name.
 
-    A table has the columns `<mix_name>_path`, `<target>_path` for each target, and `duration` in seconds, which may be
-    left out; others are ignored. Files may have any format. Paths are relative to the data set's folder, or else to the
+    A table has the columns `<mix_name>_path`, `<target>_path` for each target, and `duration` in seconds and `weight`,
+    which may be left out; others are ignored. One with the columns `instrum` and `path` names files of single stems, as
+    stem folders hold them. Files may have any format. Paths are relative to the data set's folder, or else to the
     table's. Without a table for validation, `validation_split` of the training songs are kept for it.
 
     Args:
@@ -70,10 +73,14 @@ class CsvDataset:
         """Whether the folder holds a table `train.csv`."""
         return (root / "train.csv").is_file()
 
+    @property
+    def is_loose(self) -> bool:
+        """Whether the training table names files of single stems."""
+        table = self._table("train")
+        return table is not None and read_loose(table, self.root) is not None
+
     def songs(self, split: Split) -> list[Song]:
         """Return the songs of a split, sorted by name.
-
-        Songs whose channel count differs are left out where `other_channels` is `discard`; the log counts them.
 
         Raises:
             DataError: There is no table, it has not the columns or names missing files, or files do not fit together.
@@ -86,7 +93,11 @@ class CsvDataset:
         return self._read(split, table)
 
     def _divided(self, split: Split) -> list[Song]:
-        songs = self._read("train", self._table("train"))
+        table = self._table("train")
+        if table is not None and (files := read_loose(table, self.root)) is not None:
+            training_files, validation_files = divided(files, self._config.validation_split)
+            return loose_songs(training_files) if split == "train" else combined_songs(validation_files)
+        songs = self._read("train", table)
         training, validation = divide(songs, self._config.validation_split, key=lambda song: song.name)
         return training if split == "train" else validation
 
@@ -100,26 +111,12 @@ class CsvDataset:
     def _read(self, split: Split, table: Path | None) -> list[Song]:
         if table is None:
             raise DataError(f"{self.root}: has no table {TABLE_NAMES[split][0]}; add one with a row a song")
+        if (files := read_loose(table, self.root)) is not None:
+            return loose_songs(files) if split == "train" else combined_songs(files)
         rows = read_rows(table, self.root, self._config)
-        songs = [_song(name, row, table) for name, row in zip(_names([row.mixture for row in rows]), rows, strict=True)]
-        return sorted(self._kept(songs, table), key=lambda song: song.name)
-
-    def _kept(self, songs: list[Song], table: Path) -> list[Song]:
-        if self._config.other_channels == "convert":
-            return songs
-        wanted = self._config.num_channels
-        kept = [song for song in songs if song.channels == wanted]
-        if not kept:
-            raise DataError(f"{table}: no song has {wanted} channel(s); convert them with --other_channels convert")
-        if len(kept) < len(songs):
-            _log.warning(
-                "%s: %d of %d songs are left out, they have not %d channel(s)",
-                table,
-                len(songs) - len(kept),
-                len(songs),
-                wanted,
-            )
-        return kept
+        names = short_names([row.mixture.with_suffix("") for row in rows])
+        songs = [_song(name, row, table) for name, row in zip(names, rows, strict=True)]
+        return sorted(songs, key=lambda song: song.name)
 
 
 def read_rows(table: Path, root: Path, config: DatasetConfig) -> list[Row]:
@@ -133,17 +130,43 @@ def read_rows(table: Path, root: Path, config: DatasetConfig) -> list[Row]:
     problems: list[str] = []
     for number, cells in _cells(table, list(columns.values())):
         paths, faults = _paths(cells, columns, (root, table.parent))
-        duration, fault = _duration(cells.get("duration"))
-        problems += [f"line {number}: {text}" for text in (*faults, *fault)]
+        duration, fault = _number(cells, "duration", "number of seconds above 0", is_allowed=lambda number: number > 0)
+        weight, other = _number(cells, "weight", "number from 0 on", is_allowed=lambda number: number >= 0)
+        problems += [f"line {number}: {text}" for text in (*faults, *fault, *other)]
         if not faults:
             mixture = paths.pop(config.mix_name)
-            rows.append(Row(number, mixture, paths, duration))
-    if problems:
-        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
-        raise DataError(f"{table}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}; mend or remove these rows")
+            rows.append(Row(number, mixture, paths, duration, 1.0 if weight is None else weight))
+    _refuse(table, problems)
     if not rows:
         raise DataError(f"{table}: has no rows; add a row a song")
     return rows
+
+
+def read_loose(table: Path, root: Path) -> dict[str, list[Path]] | None:
+    """Return the files of each stem that a table with the columns `instrum` and `path` names; none if it has not these.
+
+    Raises:
+        DataError: It is no table, has no rows, or names missing files; the first are named.
+    """
+    lines = _cells(table, ())
+    if not lines or not lines[0][1].keys() >= _LOOSE_COLUMNS:
+        return None
+    files: dict[str, list[Path]] = {}
+    problems: list[str] = []
+    for number, cells in lines:
+        paths, faults = _paths(cells, {"path": "path"}, (root, table.parent))
+        stem = (cells["instrum"] or "").strip()
+        problems += [f"line {number}: {text}" for text in (*faults, *(() if stem else ("instrum is empty",)))]
+        if paths:
+            files.setdefault(stem, []).append(paths["path"])
+    _refuse(table, problems)
+    return files
+
+
+def _refuse(table: Path, problems: Sequence[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - _MOST_PROBLEMS} more" if len(problems) > _MOST_PROBLEMS else ""
+        raise DataError(f"{table}: {'; '.join(problems[:_MOST_PROBLEMS])}{more}; mend or remove these rows")
 
 
 def _cells(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str | None]]]:
@@ -189,15 +212,20 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _duration(text: str | None) -> tuple[float | None, list[str]]:
-    """Return the seconds in a cell, and what is wrong with it."""
+def _number(
+    cells: dict[str, str | None], column: str, kind: str, *, is_allowed: Callable[[float], bool]
+) -> tuple[float | None, list[str]]:
+    """Return the number in a cell, and what is wrong with it."""
+    text = cells.get(column)
     if not text or not text.strip():
         return None, []
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = math.nan
-    return (seconds, []) if 0 < seconds < math.inf else (None, [f"duration {text!r} is no number of seconds above 0"])
+        number = math.nan
+    if math.isfinite(number) and is_allowed(number):
+        return number, []
+    return None, [f"{column} {text!r} is no {kind}"]
 
 
 def _song(name: str, row: Row, table: Path) -> Song:
@@ -205,6 +233,7 @@ def _song(name: str, row: Row, table: Path) -> Song:
         song = song_from_files(name, row.stems, row.mixture)
     except (AudioError, DataError) as error:
         raise type(error)(f"{table}, line {row.number}: {error}") from None
+    song = replace(song, weight=row.weight)
     if row.duration is None:
         return song
     if row.duration > song.duration + _DURATION_TOLERANCE:
@@ -213,13 +242,3 @@ def _song(name: str, row: Row, table: Path) -> Song:
             "correct the table, or replace the file if it is cut short"
         )
     return replace(song, frames=min(song.frames, math.ceil(row.duration * song.sample_rate)))
-
-
-def _names(mixtures: list[Path]) -> list[str]:
-    """Return a name for each song: the end of its mixture's path, as long as it takes to tell the songs apart."""
-    parts = [path.with_suffix("").relative_to(path.anchor).parts for path in mixtures]
-    for length in range(1, max(map(len, parts)) + 1):
-        names = [" - ".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name} ({number})" for number, name in enumerate(names, start=1)]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,14 +27,16 @@ class SongFiles:
     Attributes:
         name: Unique within its split.
         split: What it is for.
-        stems: Its stems' files by name; none where only the mixture is there.
+        stems: Its stems' files by name, several where the stem is their sum; none where only the mixture is there.
         mixture: The file of its mixture; without one the mixture is the sum of the stems.
+        weight: How often training draws it, against the others.
     """
 
     name: str
     split: Split
-    stems: dict[str, Path]
+    stems: dict[str, Path | tuple[Path, ...]]
     mixture: Path | None
+    weight: float = 1.0
 
 
 class DescribedDataset:
@@ -80,7 +83,9 @@ class DescribedDataset:
         if not songs:
             raise DataError(f"{self.path}: has no songs for {split}; give some the split {split!r}")
         songs = sorted(songs, key=lambda files: files.name)
-        return [song_from_files(files.name, files.stems, files.mixture) for files in songs]
+        return [
+            replace(song_from_files(files.name, files.stems, files.mixture), weight=files.weight) for files in songs
+        ]
 
 
 def read_description(path: Path) -> list[SongFiles]:
@@ -113,12 +118,16 @@ def write_description(path: Path, songs: Iterable[SongFiles]) -> None:
     def relative(file: Path) -> str:
         return Path(os.path.relpath(file, path.parent)).as_posix()
 
+    def listed(files: Path | tuple[Path, ...]) -> str | list[str]:
+        return relative(files) if isinstance(files, Path) else [relative(file) for file in files]
+
     entries = [
         {
             "name": files.name,
             "split": files.split,
             **({"mixture": relative(files.mixture)} if files.mixture else {}),
-            "stems": {stem: relative(file) for stem, file in files.stems.items()},
+            "stems": {stem: listed(parts) for stem, parts in files.stems.items()},
+            **({"weight": files.weight} if files.weight != 1 else {}),
         }
         for files in songs
     ]
@@ -133,20 +142,33 @@ def _description(root: Path) -> Path | None:
 
 def _song_files(path: Path, number: int, song: Any) -> SongFiles:
     where = f"{path}: songs[{number}]"
-    known = ("name", "split", "mixture", "stems")
+    known = ("name", "split", "mixture", "stems", "weight")
     if not isinstance(song, dict):
         raise DataError(f"{where} is no mapping; a song has {', '.join(known)}")
     for key in song:
         if key not in known:
             raise DataError(f"{where}.{key}: unknown{did_you_mean(str(key), known)} (known are {', '.join(known)})")
-    name, split, mixture, stems = (song.get(key) for key in known)
+    name, split, mixture, stems = (song.get(key) for key in known[:4])
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}.name: {name!r} is no name; give the song one")
     if split not in _SPLITS:
         raise DataError(f"{where}.split: {split!r} is none of {', '.join(_SPLITS)}; choose one")
     if mixture is not None and not isinstance(mixture, str):
         raise DataError(f"{where}.mixture: {mixture!r} is no path; name a file, or leave it out")
-    if not isinstance(stems, dict) or not stems or not all(isinstance(file, str) for file in stems.values()):
+    if not isinstance(stems, dict) or not stems or not all(map(_is_file_or_several, stems.values())):
         raise DataError(f"{where}.stems: {stems!r} does not map names of stems to files; name at least one")
-    files = {str(stem): path.parent / file for stem, file in stems.items()}
-    return SongFiles(name, split, files, path.parent / mixture if mixture else None)
+    weight = song.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+        raise DataError(
+            f"{where}.weight: {weight!r} is no number from 0 on; a song of weight 2 is drawn twice as often"
+        )
+    files = {
+        str(stem): path.parent / parts if isinstance(parts, str) else tuple(path.parent / part for part in parts)
+        for stem, parts in stems.items()
+    }
+    return SongFiles(name, split, files, path.parent / mixture if mixture else None, float(weight))
+
+
+def _is_file_or_several(value: Any) -> bool:
+    parts = value if isinstance(value, list) else [value]
+    return bool(parts) and all(isinstance(part, str) for part in parts)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from auralflow_core.audio import AUDIO_SUFFIXES
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.data.splits import Split, divide
 from auralflow_core.errors import DataError
 
-STEM_SUFFIXES = (".wav", ".flac")
 MIXTURE_NAMES = ("mixture", "mix")
 SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -20,7 +20,7 @@ SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
 
 
 class FolderDataset:
-    """Songs as folders of WAV or FLAC files, one a stem; a file named `mixture` or `mix` is the song's mixture.
+    """Songs as folders of audio files of any format, one a stem; a file named `mixture` or `mix` is the song's mixture.
 
     Without split folders every song folder belongs to training and, where a test set is asked for, to that. Without
     a folder for validation, `validation_split` of the training songs are kept for it.
@@ -43,8 +43,8 @@ class FolderDataset:
         self._folders = {split: _first_folder(root, names) for split, names in SPLIT_FOLDERS.items()}
         if not any(self._folders.values()) and not _song_folders(root):
             raise DataError(
-                f"{root}: holds no songs; expected train/ (and valid/, test/) with a folder a song, each with a WAV "
-                "or FLAC a stem"
+                f"{root}: holds no songs; expected train/ (and valid/, test/) with a folder a song, each with an "
+                "audio file a stem"
             )
 
     @classmethod
@@ -91,21 +91,22 @@ def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def _song_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _stem_files(path))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and stem_files(path))
 
 
-def _stem_files(folder: Path) -> list[Path]:
+def stem_files(folder: Path) -> list[Path]:
+    """Return the audio files of a song's folder, hidden ones left out."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in STEM_SUFFIXES and path.is_file() and not path.name.startswith(".")
+        if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
 
 
 def _read_song(folder: Path) -> Song:
     stems: dict[str, Path] = {}
     mixture = None
-    for path in _stem_files(folder):
+    for path in stem_files(folder):
         if path.stem.lower() in MIXTURE_NAMES:
             if mixture is not None:
                 raise DataError(

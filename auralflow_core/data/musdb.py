@@ -18,7 +18,7 @@ from auralflow_core.config import DatasetConfig
 from auralflow_core.data.folder import FolderDataset
 from auralflow_core.data.song import Audio, Song
 from auralflow_core.data.splits import Split, divide
-from auralflow_core.errors import DataError
+from auralflow_core.errors import AudioError, DataError
 
 
 class MusdbDataset:
@@ -74,43 +74,69 @@ class MusdbDataset:
 
 
 NUM_STREAMS = 5  # mixture, drums, bass, other, vocals
+_BLOCK_FRAMES = 1 << 15
+# Frames by which a stream may end before the container says: a codec frame's delay and its rounding.
+_LONGEST_LACK = 4096
 
 
 @dataclass(frozen=True)
 class StemSource:
-    """One stream of a `.stem.mp4`, decoded with ffmpeg from its start each time it is read."""
+    """One stream of a `.stem.mp4`, decoded with ffmpeg from its start each time it is read.
+
+    Attributes:
+        path: The file.
+        stream: Number of the audio stream.
+        sample_rate: In Hz.
+        channels: Of the stream.
+        frames: Length in samples.
+    """
 
     path: Path
     stream: int
     sample_rate: int
+    channels: int
     frames: int
-    info: Any
 
     @property
     def decoding(self) -> str:
         """What besides the file decides on the samples (see `data.cache`)."""
         return f"stream {self.stream}, {self.frames} frames, ffmpeg"
 
-    def blocks(self) -> Iterator[Audio]:
-        """Yield the whole stream, float32 `(channel, frames)`."""
-        yield self.read(0, self.frames)
-
     def read(self, start: int, frames: int) -> Audio:
-        """Return float32 `(channel, frames)` from sample `start` on."""
-        import stempeg
+        """Return float32 `(channel, frames)` from sample `start` on.
 
-        audio, _ = stempeg.read_stems(
-            str(self.path),
-            start=start / self.sample_rate,
-            # One sample more, for the rounding of seconds to samples.
-            duration=(frames + 1) / self.sample_rate,
-            stem_id=self.stream,
-            info=self.info,
-            sample_rate=self.sample_rate,
-            dtype=np.float32,
-        )
-        audio = np.atleast_2d(audio.T)[:, :frames]
-        return np.pad(audio, ((0, 0), (0, frames - audio.shape[1])))
+        Raises:
+            AudioError: The stream breaks off.
+        """
+        return np.concatenate([np.zeros((self.channels, 0), np.float32), *self._decoded(start, frames)], axis=1)
+
+    def blocks(self) -> Iterator[Audio]:
+        """Yield the whole stream in blocks, float32 `(channel, frames)`.
+
+        Raises:
+            AudioError: The stream breaks off.
+        """
+        return self._decoded(0, self.frames)
+
+    def _decoded(self, start: int, frames: int) -> Iterator[Audio]:
+        # After the file: an `-ss` before it would begin with a packet whose predecessor the codec lacks.
+        place = ["-i", str(self.path), "-map", f"0:a:{self.stream}", "-ss", f"{start / self.sample_rate:.9f}"]
+        shape = ["-ac", str(self.channels), "-ar", str(self.sample_rate), "-f", "f32le", "-"]
+        command = ["ffmpeg", "-nostdin", "-loglevel", "quiet", *place, *shape]
+        frame_bytes = 4 * self.channels
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                while frames and (raw := process.stdout.read(min(frames, _BLOCK_FRAMES) * frame_bytes)):
+                    block = np.frombuffer(raw[: len(raw) - len(raw) % frame_bytes], "<f4").reshape(-1, self.channels)
+                    frames -= len(block)
+                    yield np.ascontiguousarray(block.T, np.float32)
+            finally:
+                process.kill()
+        if frames > _LONGEST_LACK:
+            raise AudioError(f"cannot read {self.path}: stream {self.stream} breaks off {frames} frames before its end")
+        if frames:
+            yield np.zeros((self.channels, frames), np.float32)
 
 
 def _check_streams(path: Path) -> None:
@@ -129,7 +155,7 @@ def _stem_song(track: Any) -> Song:
     frames = int(track.samples)
 
     def source(stream: int) -> StemSource:
-        return StemSource(Path(track.path), stream, rate, frames, track.info)
+        return StemSource(Path(track.path), stream, rate, channels, frames)
 
     stems = {name: source(item.stem_id) for name, item in track.sources.items()}
     return Song(track.name, stems, source(track.stem_id), rate, channels, frames)

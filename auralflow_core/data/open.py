@@ -15,6 +15,10 @@ from numpy.typing import NDArray
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.song import Audio, Song
 from auralflow_core.data.splits import Split
+from auralflow_core.errors import DataError
+
+# What a user wrote goes before what a folder looks like.
+_WRITTEN = ("mix", "described")
 
 # How often a song is looked at: twice to know it again among thousands of songs, more often to see that a stem is
 # another one.
@@ -38,15 +42,43 @@ class SongDataset(Protocol):
 
 def detect(root: Path, types: Mapping[str, type[SongDataset]]) -> str:
     """Return the name of the data set type that recognises the folder; `folder` takes what no other one does."""
-    special = [name for name in types if name != "folder"]
-    return next((name for name in special if types[name].detects(root)), "folder")
+    special = [name for name in types if name not in ("folder", *_WRITTEN)]
+    written = [name for name in _WRITTEN if name in types]
+    return next((name for name in (*written, *special) if types[name].detects(root)), "folder")
+
+
+def suited(songs: list[Song], config: DatasetConfig) -> tuple[list[Song], list[str]]:
+    """Return the songs that training takes, and what is said about those that are converted or left out.
+
+    Raises:
+        DataError: No song is left.
+    """
+    kept, remarks = songs, []
+    facts = (
+        ("channels", config.num_channels, "channel(s)", config.other_channels, "other_channels"),
+        ("sample_rate", config.sample_rate, "Hz", config.other_rates, "other_rates"),
+    )
+    for name, wanted, unit, choice, setting in facts:
+        fitting = [song for song in kept if getattr(song, name) == wanted]
+        if len(fitting) == len(kept):
+            continue
+        if choice == "discard" and not fitting:
+            raise DataError(f"no song has {wanted} {unit}, and others are left out; convert them: --{setting} convert")
+        what = "are left out" if choice == "discard" else "are converted as they are read"
+        remarks.append(f"{len(kept) - len(fitting)} of {len(songs)} songs have not {wanted} {unit} and {what}")
+        kept = fitting if choice == "discard" else kept
+    return kept, remarks
 
 
 def pool(songs: list[Song], max_num_tracks: int, seed: int) -> list[Song]:
-    """Return at most `max_num_tracks` of the songs: a seeded choice, in the given order."""
-    if len(songs) <= max_num_tracks:
-        return songs
-    chosen = set(random.Random(seed).sample(range(len(songs)), max_num_tracks))
+    """Return a seeded choice of at most `max_num_tracks` songs, and as many files of each single stem, in order."""
+    kinds: dict[str, list[int]] = {}
+    for number, song in enumerate(songs):
+        kinds.setdefault(next(iter(song.stems)) if song.is_loose else "", []).append(number)
+    chosen: set[int] = set()
+    for numbers in kinds.values():
+        few = len(numbers) <= max_num_tracks
+        chosen.update(numbers if few else random.Random(seed).sample(numbers, max_num_tracks))
     return [song for number, song in enumerate(songs) if number in chosen]
 
 
@@ -90,5 +122,5 @@ def audio_fingerprint(song: Song, stems: Sequence[str] = ()) -> str:
 
 
 def _as_bytes(audio: Audio) -> bytes:
-    samples: NDArray[np.int16] = np.clip(np.rint(audio * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
+    samples: NDArray[np.int16] = np.clip(np.rint(np.nan_to_num(audio) * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
     return samples.tobytes()

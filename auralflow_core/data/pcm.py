@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from auralflow_core.errors import AudioError
 Audio = NDArray[np.float32]
 
 _BYTES = {"PCM_16": 2, "PCM_24": 3, "PCM_32": 4, "FLOAT": 4}
+# Frames that are read and converted at once.
+_BLOCK_FRAMES = 1 << 15
 _STORED = {"PCM_16": "<i2", "PCM_24": "u1", "PCM_32": "<i4", "FLOAT": "<f4"}
 
 
@@ -51,18 +54,39 @@ class PcmSource:
         Raises:
             AudioError: There are no such samples, or the file is gone.
         """
+        audio = np.empty((self.channels, frames), np.float32)
+        self.read_into(start, audio)
+        return audio
+
+    def read_into(self, start: int, audio: Audio) -> None:
+        """Fill `audio`, float32 `(channel, frames)`, from sample `start` on.
+
+        Raises:
+            AudioError: There are no such samples, or the file is gone.
+        """
+        frames = audio.shape[1]
         if start < 0 or start + frames > self.frames:
             raise AudioError(f"cannot read {self.path} to frame {start + frames}: it has only {self.frames} frames")
-        # Read and not mapped: as fast, and a file that is cut short meanwhile is an error, not the end of the process.
-        stored = np.dtype(_STORED[self.subtype])
-        count = frames * self._frame_bytes // stored.itemsize
         try:
-            raw = np.fromfile(self.path, stored, count, offset=self.offset + start * self._frame_bytes)
+            # Read and not mapped: as fast where the page is new to the process, nothing of the file counts as the
+            # process's memory, and a file that is cut short meanwhile is an error, not the end of the process.
+            with self.path.open("rb") as file:
+                file.seek(self.offset + start * self._frame_bytes)
+                self._fill(file, audio)
         except OSError as error:
             raise AudioError(f"cannot read {self.path}: {error.strerror}; start again to have it looked for") from error
-        if len(raw) < count:
-            raise AudioError(f"cannot read {self.path} to frame {start + frames}: it was cut short; restore it")
-        return _planar(raw, self.subtype, self.channels)
+
+    def _fill(self, file: BinaryIO, audio: Audio) -> None:
+        """Fill `(channel, frames)` block by block: a block stays in the processor's cache until it is converted."""
+        stored = np.dtype(_STORED[self.subtype])
+        frames, items = audio.shape[1], self._frame_bytes // stored.itemsize
+        raw = np.empty(min(frames, _BLOCK_FRAMES) * items, stored)
+        for start in range(0, frames, _BLOCK_FRAMES):
+            part = audio[:, start : start + _BLOCK_FRAMES]
+            block = raw[: part.shape[1] * items]
+            if file.readinto(block.data) < block.nbytes:  # type: ignore[attr-defined]  # of files opened to be read
+                raise AudioError(f"cannot read {self.path} to its last frame: it was cut short; restore it")
+            _convert(block, self.subtype, part)
 
 
 def wav_source(info: AudioInfo) -> PcmSource | None:
@@ -90,17 +114,14 @@ def _data_offset(path: Path) -> int | None:
     return None
 
 
-def _planar(raw: NDArray[np.generic], subtype: str, channels: int) -> Audio:
-    """Return stored samples as float32 `(channel, frames)`; integers are divided by their full scale."""
+def _convert(raw: NDArray[np.generic], subtype: str, audio: Audio) -> None:
+    """Write stored samples to float32 `(channel, frames)`; integers are divided by their full scale."""
     if subtype == "PCM_24":
         wide = np.zeros((len(raw) // 3, 4), np.uint8)
         wide[:, 1:] = raw.reshape(-1, 3)
-        return _planar(wide.view("<i4").reshape(-1), "PCM_32", channels)
-    samples = raw.reshape(-1, channels).T
-    if subtype == "FLOAT":
-        return np.ascontiguousarray(samples, np.float32)
-    scale = np.float32(2.0 ** (1 - 8 * samples.dtype.itemsize))
-    # `samples` is a transposed view, whose order the result would otherwise keep.
-    planar = np.empty(samples.shape, np.float32)
-    np.multiply(samples, scale, out=planar, dtype=np.float32, casting="same_kind")
-    return planar
+        raw = wide.view("<i4").reshape(-1)
+    # Converted in the stored order and transposed last: in one pass numpy would convert sample by sample.
+    samples = raw.astype(np.float32)
+    if raw.dtype.kind == "i":
+        samples *= np.float32(2.0 ** (1 - 8 * raw.dtype.itemsize))
+    audio[:] = samples.reshape(-1, len(audio)).T

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from auralflow_core.audio import AudioInfo, AudioReader, audio_info, read_audio
 from auralflow_core.data.pcm import Audio as Audio
-from auralflow_core.data.pcm import wav_source
+from auralflow_core.data.pcm import PcmSource, wav_source
 from auralflow_core.errors import DataError, did_you_mean
 
-_BLOCK_FRAMES = 1 << 18
+_BLOCK_FRAMES = 1 << 15
 
 
 class Source(Protocol):
@@ -49,6 +50,32 @@ class FileSource:
 
 
 @dataclass(frozen=True)
+class SumSource:
+    """Several sources that are one stem together: what is read is their sum."""
+
+    parts: tuple[Source, ...]
+
+    def read(self, start: int, frames: int) -> Audio:
+        """Return float32 `(channel, frames)` from sample `start` on."""
+        return np.asarray(sum(part.read(start, frames) for part in self.parts), np.float32)
+
+
+class Root(NamedTuple):
+    """One of several data sets that a model is trained with.
+
+    Attributes:
+        name: Unique among them.
+        weight: Its share of the chunks, against the others; none: its songs count like all others.
+    """
+
+    name: str = ""
+    weight: float | None = None
+
+
+NO_ROOT = Root()
+
+
+@dataclass(frozen=True)
 class Song:
     """A song with aligned stems of one length, rate and channel count.
 
@@ -59,6 +86,8 @@ class Song:
         sample_rate: In Hz.
         channels: Of the mixture and every stem.
         frames: Length in samples.
+        weight: How often training draws it, against the other songs of its root; 0: never.
+        root: Where it comes from.
     """
 
     name: str
@@ -67,23 +96,41 @@ class Song:
     sample_rate: int
     channels: int
     frames: int
+    weight: float = 1.0
+    root: Root = NO_ROOT
 
     @property
     def duration(self) -> float:
         """Length in seconds."""
         return self.frames / self.sample_rate
 
+    @property
+    def is_loose(self) -> bool:
+        """Whether it is a file of one stem that belongs to no song."""
+        return len(self.stems) == 1 and self.mixture is None
+
+    @property
+    def sources(self) -> list[Source]:
+        """All sources, the mixture's last; of a sum its parts."""
+        whole = [*self.stems.values(), *([self.mixture] if self.mixture is not None else [])]
+        return [part for source in whole for part in (source.parts if isinstance(source, SumSource) else (source,))]
+
     def read_stems(self, names: list[str], start: int = 0, frames: int | None = None) -> Audio:
-        """Return the named stems as float32 `(stem, channel, frames)`."""
+        """Return the named stems as float32 `(stem, channel, frames)`, which is the caller's own."""
         frames = self.frames - start if frames is None else frames
-        return np.stack([self.stems[name].read(start, frames) for name in names])
+        audio = np.empty((len(names), self.channels, frames), np.float32)
+        for name, stem in zip(names, audio, strict=True):
+            _read_into(self.stems[name], start, stem)
+        return audio
 
     def read_mixture(self, start: int = 0, frames: int | None = None) -> Audio:
-        """Return the mixture as float32 `(channel, frames)`."""
+        """Return the mixture as float32 `(channel, frames)`, which is the caller's own."""
         frames = self.frames - start if frames is None else frames
-        if self.mixture is not None:
-            return self.mixture.read(start, frames)
-        return np.asarray(self.read_stems(list(self.stems), start, frames).sum(axis=0), dtype=np.float32)
+        if self.mixture is None:
+            return np.asarray(self.read_stems(list(self.stems), start, frames).sum(axis=0), dtype=np.float32)
+        audio = np.empty((self.channels, frames), np.float32)
+        _read_into(self.mixture, start, audio)
+        return audio
 
     def require(self, targets: list[str]) -> None:
         """Check that the song has every target.
@@ -99,14 +146,28 @@ class Song:
                 )
 
 
-def song_from_files(name: str, stems: Mapping[str, Path], mixture: Path | None) -> Song:
+def _read_into(source: Source, start: int, audio: Audio) -> None:
+    """Fill `(channel, frames)`, without a copy where the source can."""
+    if isinstance(source, PcmSource):
+        source.read_into(start, audio)
+    else:
+        audio[:] = source.read(start, audio.shape[1])
+
+
+def song_from_files(name: str, stems: Mapping[str, Path | Sequence[Path]], mixture: Path | None) -> Song:
     """Make a song of audio files, after checking that they belong together.
+
+    Args:
+        name: Unique within its split.
+        stems: The file of each stem, or several whose sum it is.
+        mixture: The file of the mixture; without one it is the sum of the stems.
 
     Raises:
         DataError: Stems differ in rate, length or channel count.
         AudioError: A file is no audio.
     """
-    paths = [*stems.values(), *([mixture] if mixture else [])]
+    files = {stem: (paths,) if isinstance(paths, Path) else tuple(paths) for stem, paths in stems.items()}
+    paths = [*chain.from_iterable(files.values()), *([mixture] if mixture else [])]
     infos = {path: audio_info(path) for path in paths}
     first = infos[paths[0]]
     for path, info in infos.items():
@@ -121,12 +182,16 @@ def song_from_files(name: str, stems: Mapping[str, Path], mixture: Path | None) 
         raise DataError(f"song {name!r}: its files hold no samples; remove the folder {paths[0].parent}")
     return Song(
         name,
-        {stem: _file_source(infos[path]) for stem, path in stems.items()},
+        {stem: _sum([_file_source(infos[path]) for path in parts]) for stem, parts in files.items()},
         _file_source(infos[mixture]) if mixture else None,
         first.sample_rate,
         first.channels,
         first.frames,
     )
+
+
+def _sum(sources: list[Source]) -> Source:
+    return sources[0] if len(sources) == 1 else SumSource(tuple(sources))
 
 
 def _file_source(info: AudioInfo) -> Source:

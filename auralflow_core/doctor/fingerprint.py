@@ -7,7 +7,6 @@ energies of neighbouring bands differ; these are kept as numbers, and songs are 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,8 @@ _RATE, _SECONDS = 16, 60
 _LOWEST, _HIGHEST, _BANDS = 120.0, 3400.0, 17
 _FLOOR = 1e-5
 _SHORTEST = 5 * _RATE
+# Songs that are compared with all others at once.
+_ROWS = 8
 
 
 class BandMeter:
@@ -67,11 +68,13 @@ class BandMeter:
 def alike(bands: Sequence[Bands]) -> Iterator[tuple[int, int, float]]:
     """Yield the pairs of songs that are one recording, by their numbers, with their correlation."""
     size = 2 * _RATE * _SECONDS
-    spectra = [np.fft.rfft(one, size, axis=0).astype(np.complex64) if len(one) else None for one in bands]
-    for first, second in combinations(range(len(bands)), 2):
-        one, other = spectra[first], spectra[second]
-        if one is None or other is None:
-            continue
-        correlation = float(np.fft.irfft((one * other.conj()).sum(axis=1), size).max())
-        if correlation >= ALIKE:
-            yield first, second, correlation
+    numbers = [number for number, one in enumerate(bands) if len(one)]
+    spectra = np.zeros((size // 2 + 1, len(numbers), _BANDS - 1), np.complex64)  # (bin, song, band)
+    for place, number in enumerate(numbers):
+        spectra[:, place] = np.fft.rfft(bands[number], size, axis=0)
+    for first in range(0, len(numbers), _ROWS):
+        # The correlations of some songs with all that follow, summed over the bands: (bin, song, other song).
+        products = spectra[:, first : first + _ROWS] @ spectra[:, first:].conj().swapaxes(1, 2)
+        correlations = np.fft.irfft(products, size, axis=0).max(axis=0)
+        for one, other in np.argwhere(np.triu(correlations >= ALIKE, 1)):
+            yield numbers[first + one], numbers[first + other], float(correlations[one, other])

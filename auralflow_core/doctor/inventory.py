@@ -14,9 +14,9 @@ from auralflow_core.build import open_dataset
 from auralflow_core.config import Config
 from auralflow_core.data.csv import TABLE_NAMES, CsvDataset, read_rows
 from auralflow_core.data.described import DescribedDataset
-from auralflow_core.data.folder import MIXTURE_NAMES, SPLIT_FOLDERS, STEM_SUFFIXES, FolderDataset
+from auralflow_core.data.folder import MIXTURE_NAMES, SPLIT_FOLDERS, FolderDataset, stem_files
 from auralflow_core.data.musdb import MusdbDataset
-from auralflow_core.data.song import FileSource, Song, Source
+from auralflow_core.data.song import FileSource, Song, Source, song_from_files
 from auralflow_core.data.splits import Split
 from auralflow_core.doctor.finding import Finding
 from auralflow_core.errors import AudioError, AuralflowError
@@ -51,6 +51,11 @@ class Candidate:
     def stems(self) -> list[str]:
         """Names of the stems, without the mixture."""
         return list(self.song.stems) if self.song else [name for name in self.files if name != MIXTURE]
+
+    @property
+    def is_loose(self) -> bool:
+        """Whether it is a file of one stem that belongs to no song."""
+        return self.song is not None and self.song.is_loose
 
     @cached_property
     def infos(self) -> dict[str, AudioInfo | AudioError]:
@@ -94,8 +99,8 @@ def list_songs(root: Path, config: Config, registry: Registry) -> tuple[list[Can
     """
     dataset = open_dataset(root, config, registry)
     if isinstance(dataset, DescribedDataset):
-        return _described(dataset), []
-    if isinstance(dataset, CsvDataset):
+        return _described(dataset)
+    if isinstance(dataset, CsvDataset) and not dataset.is_loose:
         return _tables(root, config)
     if isinstance(dataset, FolderDataset) or (isinstance(dataset, MusdbDataset) and not _has_stem_files(root)):
         return list(_folders(root)), []
@@ -108,11 +113,20 @@ def list_songs(root: Path, config: Config, registry: Registry) -> tuple[list[Can
     return songs, findings
 
 
-def _described(dataset: DescribedDataset) -> list[Candidate]:
-    return [
-        Candidate(song.split, song.name, {**song.stems, **({MIXTURE: song.mixture} if song.mixture else {})})
-        for song in dataset.files
-    ]
+def _described(dataset: DescribedDataset) -> tuple[list[Candidate], list[Finding]]:
+    songs, findings = [], []
+    for song in dataset.files:
+        mixture = {MIXTURE: song.mixture} if song.mixture else {}
+        files = {name: path for name, path in song.stems.items() if isinstance(path, Path)}
+        if len(files) == len(song.stems):
+            songs.append(Candidate(song.split, song.name, {**files, **mixture}))
+            continue
+        try:
+            whole = song_from_files(song.name, song.stems, song.mixture)
+            songs.append(Candidate(song.split, song.name, song=whole))
+        except AuralflowError as error:
+            findings.append(_refused(song.split, error))
+    return songs, findings
 
 
 def _tables(root: Path, config: Config) -> tuple[list[Candidate], list[Finding]]:
@@ -162,11 +176,7 @@ def _folders(root: Path) -> Iterator[Candidate]:
 
 def _song_folders(split: Split, folder: Path) -> Iterator[Candidate]:
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
-        files = {
-            MIXTURE if path.stem.lower() in MIXTURE_NAMES else path.stem: path
-            for path in sorted(place.iterdir())
-            if path.suffix.lower() in STEM_SUFFIXES and path.is_file() and not path.name.startswith(".")
-        }
+        files = {MIXTURE if path.stem.lower() in MIXTURE_NAMES else path.stem: path for path in stem_files(place)}
         if files:
             yield Candidate(split, place.name, files)
 

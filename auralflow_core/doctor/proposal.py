@@ -20,7 +20,7 @@ _ROLES = {
     "bass": ("bass",),
     "other": ("other", "others", "rest"),
     "accompaniment": ("accompaniment", "instrumental", "backing track"),
-    MIXTURE: ("mixture", "mix", "full mix", "fullmix", "full", "master"),
+    MIXTURE: ("mixture", "mixtures", "mix", "mixes", "full mix", "fullmix", "full", "master"),
 }
 _ROLE_OF = {word: role for role, words in _ROLES.items() for word in words}
 _SPLIT_OF: dict[str, Split] = {
@@ -29,7 +29,7 @@ _SPLIT_OF: dict[str, Split] = {
     "test": "test", "testing": "test", "eval": "test",
 }  # fmt: skip
 # Folders that say nothing about a song.
-_PLAIN_FOLDERS = {"stems", "stem", "audio", "wav", "flac", "tracks", "multitrack", "songs", "data"}
+_PLAIN_FOLDERS = {"stems", "stem", "sources", "audio", "wav", "flac", "tracks", "multitrack", "songs", "data"}
 
 _WORDS = "|".join(sorted(map(re.escape, _ROLE_OF), key=len, reverse=True)).replace(r"\ ", "[ _-]?")
 _ROLE = rf"(?P<role>(?:{_WORDS})(?:[ _-]?\d+)?)"
@@ -57,11 +57,11 @@ class Proposal:
 
 @dataclass(frozen=True)
 class _Part:
-    """A file taken for a stem of a song."""
+    """A file, or several that are one together, taken for a stem of a song."""
 
     key: Key
     stem: str
-    path: Path
+    files: Path | tuple[Path, ...]
 
 
 def propose(folder: Path, *, valid: float = 0.2, test: float = 0.0) -> Proposal:
@@ -82,8 +82,14 @@ def propose(folder: Path, *, valid: float = 0.2, test: float = 0.0) -> Proposal:
         by_folder[path.parent].append(path)
     doubts: list[str] = []
     parts: list[_Part] = []
+    songs_of_folders = _songs_of_folders(folder, by_folder)
     for place, paths in sorted(by_folder.items()):
-        parts += _parts(folder, place, paths, doubts)
+        split, folders = _place(folder, place)
+        if (split, folders[:-1]) in songs_of_folders:
+            stem = _role(folders[-1]) or folders[-1]
+            parts.append(_Part((split, folders[:-1]), stem, tuple(paths) if len(paths) > 1 else paths[0]))
+        else:
+            parts += _parts(folder, place, paths, doubts)
     songs = _songs(parts, folder, doubts)
     if not songs:
         found = f"; {doubts[0]}" if doubts else ""
@@ -92,6 +98,19 @@ def propose(folder: Path, *, valid: float = 0.2, test: float = 0.0) -> Proposal:
             "name files as in `Song - vocals.wav` or `Song/vocals.wav`"
         )
     return Proposal(_divided(songs, valid, test, doubts), doubts)
+
+
+def _songs_of_folders(root: Path, by_folder: Mapping[Path, list[Path]]) -> set[Key]:
+    """Return the songs that have a folder a stem, with files of any name in it: `Song/vocals/lead.wav`.
+
+    Where files of two such folders have one name, that is a song's, as in `Album/vocals/Song.wav`.
+    """
+    names: dict[Key, list[str]] = defaultdict(list)
+    for place, paths in by_folder.items():
+        split, folders = _place(root, place)
+        if len(folders) > 1 and _role(folders[-1]):
+            names[split, folders[:-1]] += {path.stem for path in paths}
+    return {key for key, found in names.items() if len(set(found)) == len(found)}
 
 
 def _parts(root: Path, place: Path, paths: list[Path], doubts: list[str]) -> list[_Part]:
@@ -124,6 +143,9 @@ def _place(root: Path, place: Path) -> tuple[Split | None, tuple[str, ...]]:
     folders = place.relative_to(root).parts
     splits = [_SPLIT_OF[name.lower()] for name in folders if name.lower() in _SPLIT_OF]
     rest = tuple(name for name in folders if name.lower() not in _SPLIT_OF and name.lower() not in _PLAIN_FOLDERS)
+    # `Mixtures/Song/mixture.wav` beside `Sources/Song/vocals.wav`, and not `mixtures/Song.wav`.
+    if len(rest) > 1 and _role(rest[0]) == MIXTURE:
+        rest = rest[1:]
     return (splits[0] if splits else None), rest
 
 
@@ -186,26 +208,38 @@ def _common_start(names: list[str]) -> int:
 
 
 def _songs(parts: Iterable[_Part], root: Path, doubts: list[str]) -> list[SongFiles]:
-    groups: dict[Key, dict[str, Path]] = defaultdict(dict)
+    groups: dict[Key, dict[str, Path | tuple[Path, ...]]] = defaultdict(dict)
     for part in parts:
         stems = groups[part.key]
         if part.stem in stems:
-            first, other = stems[part.stem].relative_to(root), part.path.relative_to(root)
+            first, other = _shown(stems[part.stem], root), _shown(part.files, root)
             doubts.append(f"{other}: left out, {first} is {part.stem} of that song already")
-        stems.setdefault(part.stem, part.path)
-    has_splits = any(split for split, _ in groups)
+        stems.setdefault(part.stem, part.files)
+    splits = {split for split, _ in groups}
+    has_splits = splits != {None}
+    if "valid" in splits and not splits & {"train", None}:
+        doubts.append("no folder is called train: what lies in the one for validation is taken for training")
+        groups = {("train" if split == "valid" else split, words): stems for (split, words), stems in groups.items()}
     songs = []
     for (split, words), stems in groups.items():
         name = " - ".join(words) or root.resolve().name
         mixture = stems.pop(MIXTURE, None)
+        if not stems or isinstance(mixture, tuple):
+            reason = "a mixture of several files" if stems else "a mixture without stems"
+            doubts.append(f"{_shown(mixture or (), root)}: left out, {reason}")
+            mixture = None
         if not stems:
-            doubts.append(f"{mixture and mixture.relative_to(root)}: left out, a mixture without stems")
             continue
         if split is None and has_splits:
             doubts.append(f"{name}: lies in no folder of a split, taken for training")
         songs.append(SongFiles(name, split or "train", dict(sorted(stems.items())), mixture))
     _note_odd_stems(songs, doubts)
     return sorted(songs, key=lambda song: (song.split, song.name))
+
+
+def _shown(files: Path | tuple[Path, ...], root: Path) -> str:
+    parts = (files,) if isinstance(files, Path) else files
+    return " + ".join(str(path.relative_to(root)) for path in parts)
 
 
 def _note_odd_stems(songs: list[SongFiles], doubts: list[str]) -> None:

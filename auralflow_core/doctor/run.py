@@ -11,6 +11,7 @@ from pathlib import Path
 from auralflow_core.config import Config, load_config, validate
 from auralflow_core.doctor.finding import CHECKS, SEVERITIES, Finding, Severity
 from auralflow_core.doctor.inventory import Candidate, list_songs
+from auralflow_core.doctor.loading import check_disk_speed, check_loader
 from auralflow_core.doctor.machine import check_disk, check_plugins, check_torch
 from auralflow_core.doctor.measure import Facts, measure
 from auralflow_core.doctor.songs import (
@@ -27,7 +28,7 @@ from auralflow_core.doctor.songs import (
     check_targets,
     unreadable,
 )
-from auralflow_core.doctor.trial import check_loader, check_memory, check_overfit, run_trial
+from auralflow_core.doctor.trial import check_memory, check_overfit, physical_memory, run_trial
 from auralflow_core.errors import AudioError, ConfigError, did_you_mean
 from auralflow_core.registry import Registry, default_registry
 
@@ -148,4 +149,5 @@ def _of_trial(config: Config, data: Path, seconds: float) -> Iterator[Finding]:
         return
     yield from check_memory(trial, config.training.num_workers)
     yield from check_overfit(trial)
-    yield from check_loader(trial, config)
+    yield from check_loader(trial.loading, trial.step_seconds, config.training)
+    yield from check_disk_speed(trial.loading, trial.step_seconds, config.training, physical_memory())

@@ -70,6 +70,7 @@ def check_format(song: Candidate) -> Iterator[Finding]:
 
 def check_stems(songs: Sequence[Candidate]) -> Iterator[Finding]:
     """Songs without a stem that most songs have."""
+    songs = [song for song in songs if not song.is_loose]
     for stem in sorted({stem for song in songs for stem in song.stems}):
         lacking = [song for song in songs if stem not in song.stems]
         if 0 < len(lacking) < len(songs) / 2:
@@ -83,6 +84,7 @@ def check_stems(songs: Sequence[Candidate]) -> Iterator[Finding]:
 
 def check_targets(songs: Sequence[Candidate], config: DatasetConfig) -> Iterator[Finding]:
     """Songs without a target of the model."""
+    songs = [song for song in songs if not song.is_loose]
     for song in songs:
         for target in config.targets:
             if target not in song.stems:
@@ -98,16 +100,23 @@ def check_rate(songs: Sequence[Candidate], config: DatasetConfig) -> Iterator[Fi
     shapes = [song.shape for song in songs]
     for rate in sorted({rate for rate, _, _ in shapes} - {config.sample_rate}):
         count = sum(shape[0] == rate for shape in shapes)
+        discard = config.other_rates == "discard"
         yield Finding(
-            "rate", "warning", f"{count} of {len(songs)} songs have another sample rate than the model", "songs",
+            "rate", "info" if discard else "warning",
+            f"{count} of {len(songs)} songs have another sample rate than the model", "songs",
             f"{rate} Hz", f"{config.sample_rate} Hz", "a model configured for other songs",
+            "training leaves them out: other_rates is discard" if discard else
             f"every chunk is resampled, which is slow: set sample_rate to {rate}, or convert the songs",
         )  # fmt: skip
     for channels in sorted({channels for _, channels, _ in shapes} - {config.num_channels}):
+        count = sum(shape[1] == channels for shape in shapes)
+        discard = config.other_channels == "discard"
         convertible = channels == 1 or config.num_channels == 1
         yield Finding(
-            "rate", "info" if convertible else "error", f"songs have {channels} channels", "songs",
+            "rate", "info" if convertible or discard else "error",
+            f"{count} of {len(songs)} songs have {channels} channels", "songs",
             str(channels), str(config.num_channels), "a model configured for other songs",
+            "training leaves them out: other_channels is discard" if discard else
             "they are converted as they are read" if convertible else "mix them down, or set num_channels to 1",
         )  # fmt: skip
 

@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 
 from auralflow_core.config import Config
 from auralflow_core.doctor.finding import Finding
+from auralflow_core.doctor.loading import Loading, measure_loading
 from auralflow_core.errors import AuralflowError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from auralflow_core.data.chunks import Batch, ChunkDataset, ChunkKey
+    from auralflow_core.data.chunks import ChunkDataset
     from auralflow_core.model import SeparationModel
 
 MOST_STEPS = 100
-_CHUNKS = 16
+_CHUNKS, _SONGS = 16, 8
+_LOADING_SHARE = 0.2
 _LEARNED, _ENOUGH_STEPS = 0.02, 10
 _MUCH = 0.85
 _GIB = 2**30
@@ -39,8 +41,7 @@ class Trial:
     Attributes:
         losses: Loss of each step on one batch.
         step_seconds: A step's time, without loading.
-        load_seconds: Time to load a batch's chunks by one worker, at places that differ.
-        chunk_bytes: Bytes of a chunk of mixture and targets.
+        loading: How fast chunks are loaded.
         peak_bytes: Highest memory of the process.
         gpu_bytes: Highest memory on the accelerator; 0 without one.
         gpu_total: Its whole memory.
@@ -48,8 +49,7 @@ class Trial:
 
     losses: list[float]
     step_seconds: float
-    load_seconds: float
-    chunk_bytes: int
+    loading: Loading
     peak_bytes: int
     gpu_bytes: int = 0
     gpu_total: int = 0
@@ -87,40 +87,44 @@ def run_trial(config: Config, data: Path, seconds: float) -> Trial | Finding:
 def _train(settings: dict[str, object], data: Path, seconds: float) -> Trial:
     import torch
 
-    from auralflow_core.build import build_model, open_dataset
+    from auralflow_core.build import build_model
     from auralflow_core.config import validate
-    from auralflow_core.data.chunks import ChunkDataset, ChunkKey
+    from auralflow_core.data.cache import cached
+    from auralflow_core.data.chunks import ChunkDataset
     from auralflow_core.data.open import pool
+    from auralflow_core.training import training_songs
 
     config = validate(Config, settings)
-    torch.manual_seed(config.training.random_seed)
-    songs = pool(open_dataset(data, config).songs("train"), config.dataset.max_num_tracks, config.training.random_seed)
-    chunks = ChunkDataset(songs, config.dataset, seed=config.training.random_seed)
-    size = min(config.training.batch_size, len(chunks))
-    numbers = range(min(len(chunks), max(size, _CHUNKS)))
-    loudest, load_seconds = _load(chunks, [ChunkKey(0, number) for number in numbers])
-    # A batch as large as training's, also where the songs hold fewer chunks.
-    full = [loudest[number % size] for number in range(config.training.batch_size)]
+    training = config.training
+    torch.manual_seed(training.random_seed)
+    songs, _ = training_songs(config, data)
+    # Of a few songs: those that are compressed are decoded into the cache, as training does it.
+    few = cached(pool(songs, _SONGS, training.random_seed), config.dataset, "train")
+    chunks = ChunkDataset(few, config.dataset, seed=training.random_seed)
+    loading = measure_loading(chunks, songs, training, seconds * _LOADING_SHARE)
     model = build_model(config)
-    losses, times = _steps(model, tuple(torch.stack(parts) for parts in zip(*full, strict=True)), seconds)
+    losses, times = _steps(model, _batch(chunks, training.batch_size), seconds)
     is_cuda = model.device.type == "cuda"
     return Trial(
         losses,
         sorted(times)[len(times) // 2],
-        load_seconds * config.training.batch_size,
-        sum(part.nbytes for part in loudest[0]),
+        loading,
         _peak_memory(),
         torch.cuda.max_memory_allocated(model.device) if is_cuda else 0,
         torch.cuda.get_device_properties(model.device).total_memory if is_cuda else 0,
     )
 
 
-def _load(chunks: ChunkDataset, keys: list[ChunkKey]) -> tuple[list[Batch], float]:
-    """Return chunks, those with the loudest targets first, and the seconds that one took."""
-    begin = time.perf_counter()
-    loaded = [chunks[key] for key in keys]
-    seconds = (time.perf_counter() - begin) / len(loaded)
-    return sorted(loaded, key=lambda pair: -float(pair[1].square().sum())), seconds
+def _batch(chunks: ChunkDataset, size: int) -> tuple[Tensor, ...]:
+    """Return a batch as large as training's of the chunks with the loudest targets; there may be fewer chunks."""
+    import torch
+
+    from auralflow_core.data.chunks import ChunkKey
+
+    loaded = [chunks[ChunkKey(0, number)] for number in range(min(len(chunks), max(size, _CHUNKS)))]
+    loudest = sorted(loaded, key=lambda pair: -float(pair[1].square().sum()))[:size]
+    full = [loudest[number % len(loudest)] for number in range(size)]
+    return tuple(torch.stack(parts) for parts in zip(*full, strict=True))
 
 
 def _steps(model: SeparationModel, batch: tuple[Tensor, ...], seconds: float) -> tuple[list[float], list[float]]:
@@ -175,28 +179,11 @@ def check_overfit(trial: Trial) -> Iterator[Finding]:
         yield Finding("overfit", "info", "loss on one batch", "model", value)
 
 
-def check_loader(trial: Trial, config: Config) -> Iterator[Finding]:
-    """Loading that takes longer than the steps it feeds."""
-    size, workers = config.training.batch_size, config.training.num_workers
-    loading = trial.load_seconds / max(1, workers)
-    per_second = size / loading
-    value = f"{per_second:.1f} chunks/s, {per_second * trial.chunk_bytes / 1e6:.0f} MB/s"
-    limit = f"{size / trial.step_seconds:.1f} chunks/s are trained"
-    if loading > trial.step_seconds:
-        cause = "one process loads and trains" if not workers else f"{workers} workers are too few, or a slow disk"
-        yield Finding(
-            "loader", "warning", "loading is slower than training", "data", value, limit, cause,
-            f"set num_workers to {workers + 2} or more, or use songs in WAV at the model's sample rate",
-        )  # fmt: skip
-    else:
-        yield Finding("loader", "info", "speed of loading", "data", value, limit)
-
-
 def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
     """A step that needs nearly all memory."""
     # Each worker is a process with torch loaded.
     needed = trial.peak_bytes + workers * _WORKER_BYTES
-    places = [("machine", needed, _physical_memory()), ("GPU", trial.gpu_bytes, trial.gpu_total)]
+    places = [("machine", needed, physical_memory()), ("GPU", trial.gpu_bytes, trial.gpu_total)]
     for where, used, total in places:
         if used and total:
             is_much = used > _MUCH * total
@@ -207,7 +194,8 @@ def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _physical_memory() -> int:
+def physical_memory() -> int:
+    """Return the machine's memory in bytes; 0 where the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows

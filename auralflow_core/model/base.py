@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +20,14 @@ from auralflow_core.device import autocast_dtype, resolve_device
 from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError
 from auralflow_core.losses import Criterion
 from auralflow_core.model.cosine import CosineSchedule
-from auralflow_core.model.optimizers import freeze, make_optimizer
+from auralflow_core.model.forward import ForwardPass
+from auralflow_core.model.optimizers import OptimizerMaker, core_optimizer, freeze, make_optimizer
 from auralflow_core.model.origin import check_criterion, check_origin, plain_type
 from auralflow_core.model.plateau import PlateauSchedule
 from auralflow_core.model.prediction import Prediction
 from auralflow_core.model.schedules import make_schedule
-from auralflow_core.model.separation import EvaluationMode
+from auralflow_core.model.separation import EvaluationMode, separate_groups
+from auralflow_core.model.shapes import check_batch
 from auralflow_core.transforms import ISTFT, STFT
 
 CHECKPOINT_PARTS = ("model", "optimizer", "scheduler", "grad_scaler")
@@ -42,6 +45,7 @@ class SeparationModel(ABC):
         criterion: The loss; without one the model can separate but not train.
         folder: The model folder that checkpoints are saved to and loaded from.
         origin: Facts about the network's plugin, kept in every checkpoint.
+        find_optimizer: Returns what makes the optimizer of a name; by default the core's own are known.
 
     Raises:
         ConfigError: A setting is out of range, or the network and the criterion do not fit.
@@ -58,13 +62,18 @@ class SeparationModel(ABC):
         *,
         folder: Path | None = None,
         origin: Mapping[str, Any] | None = None,
+        find_optimizer: Callable[[str], OptimizerMaker] = core_optimizer,
     ) -> None:
         self.config = config if isinstance(config, Config) else validate(Config, config)
         self.folder = folder
         self.origin = dict(origin or {})
+        self._find_optimizer = find_optimizer
         training, data = self.config.training, self.config.dataset
         self.device = resolve_device(training.device)
         self.network = network.to(self.device)
+        if training.channels_last:
+            self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forward_pass = ForwardPass(training, self.device)
         self.evaluation_mode = EvaluationMode(self.network)
         self.check_separation(self.config.separation)
         self.criterion = None if criterion is None else criterion.to(self.device)
@@ -79,6 +88,7 @@ class SeparationModel(ABC):
         self.prediction: Prediction | None = None
         self.loss: Tensor | None = None
         self.data_facts: dict[str, Any] = {}
+        self.gradient_norm: float | None = None
         self._mixture: Tensor | None = None
         self._target: Tensor | None = None
         self._validation_losses: list[float] = []
@@ -104,7 +114,7 @@ class SeparationModel(ABC):
     def optimizer(self) -> torch.optim.Optimizer:
         """What updates the parameters; made when training asks for it, since it takes a second of imports."""
         freeze(self.network, self.config.training.freeze)
-        return make_optimizer(self.network, self.config.training)
+        return make_optimizer(self.network, self.config.training, self._find_optimizer)
 
     @cached_property
     def scheduler(self) -> PlateauSchedule | CosineSchedule:
@@ -137,7 +147,7 @@ class SeparationModel(ABC):
         target = targets[0] if targets else None
         if target is not None and target.dim() == 3:
             target = target.unsqueeze(1)
-        self._check_shapes(mixture, target)
+        check_batch(mixture, target, self.config.dataset)
         self._mixture, self._target = mixture, target
         self.prediction = self.loss = None
 
@@ -177,7 +187,7 @@ class SeparationModel(ABC):
             )
         batched = audio.reshape((1,) * (3 - audio.dim()) + audio.shape).to(self.device, torch.float32)
         with self.evaluation_mode.held():
-            estimates = self._separate_groups(batched)
+            estimates = separate_groups(self, batched)
         shape = (*audio.shape[:-2], len(self.targets), *audio.shape[-2:]) if audio.dim() > 1 else (-1, audio.shape[-1])
         return estimates.reshape(shape).to(audio.device)
 
@@ -209,14 +219,15 @@ class SeparationModel(ABC):
     def optimizer_step(self) -> bool:
         """Clip the gradient and update the parameters, as configured; return whether they were updated.
 
-        They are not where the gradient is no number, which is looked at with `clip_value` or `on_nan` skip only.
+        They are not where the gradient is no number, which is looked at with `clip_value` or an `on_nan` that goes on.
         """
         scheduler, training = self.scheduler, self.config.training
-        if training.clip_value is not None or training.on_nan == "skip":
+        if training.clip_value is not None or training.on_nan != "stop":
             self.grad_scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.network.parameters(), training.clip_value or torch.inf)
+            self.gradient_norm = float(norm)
             # Scaled gradients overflow now and then: the scaler itself leaves out such a step and scales less.
-            if not self.grad_scaler.is_enabled() and not norm.isfinite():
+            if not self.grad_scaler.is_enabled() and not math.isfinite(self.gradient_norm):
                 return False
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
@@ -270,9 +281,20 @@ class SeparationModel(ABC):
             grad_scaler: Whether to save the gradient scaler.
             others: Further state dicts by name.
         """
+        return self._store().save(global_step, *self.checkpoint(model, optim, scheduler, grad_scaler, **others))
+
+    def checkpoint(
+        self,
+        model: bool = True,
+        optim: bool = True,
+        scheduler: bool = True,
+        grad_scaler: bool = True,
+        **others: Mapping[str, Any],
+    ) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+        """Return what `save` writes: facts about the model, and the state dicts by name."""
         wanted = dict(zip(CHECKPOINT_PARTS, (model, optim, scheduler, grad_scaler), strict=True))
         parts = {name: self._part(name).state_dict() for name, is_wanted in wanted.items() if is_wanted}
-        return self._store().save(global_step, self._meta(), {**parts, **others})
+        return self._meta(), {**parts, **others}
 
     def load(self, global_step: int) -> None:
         """Load everything that a checkpoint holds of the model, the optimizer, the scheduler and the scaler.
@@ -326,35 +348,14 @@ class SeparationModel(ABC):
         enabled = self.config.training.use_mixed_precision
         return torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=enabled)
 
+    def run(self, data: Tensor) -> Tensor:
+        """Return the network's output; in mixed precision, compiled and so on, as configured."""
+        with self.autocast():
+            return self.forward_pass(self.network, data)
+
     def own_terms(self) -> dict[str, Tensor]:
         """Return the loss terms that the network left in `loss_terms` during its last training pass."""
         return dict(getattr(self.network, "loss_terms", {})) if self.training else {}
-
-    def _check_shapes(self, mixture: Tensor, target: Tensor | None) -> None:
-        channels = self.config.dataset.num_channels
-        if mixture.dim() != 3 or mixture.shape[1] != channels:
-            raise AuralflowError(
-                f"set_data: the mixture has shape {tuple(mixture.shape)}; pass (batch, {channels}, time), as "
-                "dataset.num_channels says"
-            )
-        batch, _, time = mixture.shape
-        wanted = (batch, len(self.targets), channels, time)
-        if target is not None and target.shape != wanted:
-            raise AuralflowError(
-                f"set_data: the targets have shape {tuple(target.shape)} and not {wanted}, which is (batch, target, "
-                f"channel, time) for {', '.join(self.targets)}"
-            )
-
-    def _separate_groups(self, audio: Tensor) -> Tensor:
-        """Map `(batch, channel, time)` of any channel count to `(batch, target, channel, time)`."""
-        batch, channels, length = audio.shape
-        size = self.config.dataset.num_channels
-        groups = -(-channels // size)
-        missing = groups * size - channels
-        filled = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1) if missing else audio
-        estimates = self.estimate_audio(filled.reshape(batch * groups, size, length))
-        by_target = estimates.reshape(batch, groups, -1, size, length).transpose(1, 2)
-        return by_target.reshape(batch, -1, groups * size, length)[:, :, :channels]
 
     def _part(self, name: str) -> Any:
         return self.network if name == "model" else getattr(self, name)

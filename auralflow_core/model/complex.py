@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,11 +51,9 @@ class ComplexSpectrogramModel(PhaseAwareModel):
         config: Config | Mapping[str, Any],
         network: nn.Module,
         criterion: Criterion | None = None,
-        *,
-        folder: Path | None = None,
-        origin: Mapping[str, Any] | None = None,
+        **others: Any,
     ) -> None:
-        super().__init__(config, network, criterion, folder=folder, origin=origin)
+        super().__init__(config, network, criterion, **others)
         self.output = str(getattr(network, "output", OUTPUTS[0]))
         if self.output not in OUTPUTS:
             raise RegistryError(
@@ -72,8 +69,7 @@ class ComplexSpectrogramModel(PhaseAwareModel):
         """
         length = mixture.shape[-1]
         spectrogram = self.stft(mixture)  # (batch, channel, bin, frame), complex
-        with self.autocast():
-            output = self.network(spectrogram)
+        output = self.run(spectrogram)
         output = with_target_axis(output, spectrogram.shape, len(self.targets), self.config.model.type)
         if not output.is_complex():
             raise RegistryError(

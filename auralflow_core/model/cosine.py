@@ -38,6 +38,7 @@ class CosineSchedule:
         self._final = final_lr
         self._total = total_steps
         self._done = 0
+        self._factor = 1.0
         if total_steps is not None:
             self.plan(total_steps)
 
@@ -73,20 +74,26 @@ class CosineSchedule:
         self._done += 1
         self._set_rates()
 
+    def slow_down(self, factor: float) -> None:
+        """Multiply the learning rates, from now on."""
+        self._factor *= factor
+        self._set_rates()
+
     def step(self, loss: float) -> bool:
         """Take a validation's loss, which changes nothing here; return that training goes on."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed training needs."""
-        return {"done": self._done}
+        return {"done": self._done, "factor": self._factor}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a saved state."""
         self._done = int(state["done"])
+        self._factor = float(state.get("factor", 1.0))
         if self._total is not None:
             self._set_rates()
 
     def _set_rates(self) -> None:
         for group, peak in zip(self._optimizer.param_groups, self.peaks, strict=True):
-            group["lr"] = self.rate(self._done + 1, peak)
+            group["lr"] = self._factor * self.rate(self._done + 1, peak)

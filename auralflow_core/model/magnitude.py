@@ -104,9 +104,7 @@ class SpectrogramMaskModel(SeparationModel):
         yield from zip(torch.split(mask, size, dim=-1), torch.split(spectrogram, size, dim=-1), strict=True)
 
     def _mask(self, magnitude: Tensor) -> Tensor:
-        with self.autocast():
-            mask = self.network(magnitude)
-        return self._checked(mask, magnitude)
+        return self._checked(self.run(magnitude), magnitude)
 
     def _checked(self, mask: Tensor, spectrogram: Tensor) -> Tensor:
         """Return a network's masks as float32 `(batch, target, channel, bin, frame)`."""

@@ -7,21 +7,25 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
+from auralflow_core.builtin import OPTIMIZERS
 from auralflow_core.config import TrainingConfig
-from auralflow_core.errors import ConfigError
+from auralflow_core.errors import ConfigError, did_you_mean
 
 ParameterGroup = dict[str, Any]
+OptimizerMaker = Callable[..., Optimizer]
+"""Called with groups of parameters, `lr` and the configured arguments."""
 
-_IN_TORCH = {"adam": "Adam", "adamw": "AdamW", "radam": "RAdam", "sgd": "SGD"}
-_IN_MADGRAD = {"madgrad": "MADGRAD", "mirrormadgrad": "MirrorMADGRAD"}
 
-
-def make_optimizer(network: nn.Module, training: TrainingConfig) -> Optimizer:
+def make_optimizer(network: nn.Module, training: TrainingConfig, find: Callable[[str], OptimizerMaker]) -> Optimizer:
     """Return the configured optimizer over the parameters that are trained.
+
+    Args:
+        network: The network.
+        training: The settings of the group `training`.
+        find: Returns what makes the optimizer of a name.
 
     Raises:
         ConfigError: torch or the installed packages lack it, it refuses an argument, or a pattern fits no parameter.
@@ -31,11 +35,9 @@ def make_optimizer(network: nn.Module, training: TrainingConfig) -> Optimizer:
     if config.fused:
         arguments["fused"] = True
     groups = parameter_groups(network, training)
-    lr = base_rate(training)
+    make = find(config.name)
     try:
-        if config.name == "muon":
-            return MuonAndAdamW(groups, lr=lr, **arguments)
-        return _optimizer_class(config.name)(groups, lr=lr, **arguments)
+        return make(groups, lr=base_rate(training), **arguments)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"training.optimizer.args: {config.name} refuses {config.args}: {error}") from error
 
@@ -89,72 +91,16 @@ def freeze(network: nn.Module, patterns: Iterable[str]) -> None:
             parameters[name].requires_grad_(False)
 
 
-class MuonAndAdamW(Optimizer):
-    """Muon for matrices, AdamW for everything else: biases, norms, kernels of convolutions.
+def core_optimizer(name: str) -> OptimizerMaker:
+    """Return what makes one of the core's own optimizers; `build.find_optimizer` knows those of plugins too.
 
-    Muon makes the update of a matrix orthogonal, which has no meaning for other shapes (Jordan et al., "Muon: An
-    optimizer for hidden layers in neural networks", 2024).
-
-    Args:
-        groups: Parameters and their learning rates.
-        lr: The rate of groups that name none.
-        arguments: Muon's own arguments; AdamW takes `weight_decay` from them.
+    Raises:
+        ConfigError: There is none of this name.
     """
-
-    def __init__(self, groups: list[ParameterGroup], *, lr: float, **arguments: Any) -> None:
-        if not hasattr(torch.optim, "Muon"):
-            raise ConfigError("training.optimizer: this torch has no Muon; `pip install --upgrade torch`, or use adamw")
-        matrices = _parts_of(groups, lambda parameter: parameter.dim() == 2)
-        others = _parts_of(groups, lambda parameter: parameter.dim() != 2)
-        if not matrices:
-            raise ConfigError("training.optimizer: muon updates matrices, and this network has none; use adamw")
-        decay = {name: value for name, value in arguments.items() if name == "weight_decay"}
-        self.parts: list[Optimizer] = [torch.optim.Muon(matrices, lr=lr, **arguments)]
-        if others:
-            self.parts.append(torch.optim.AdamW(others, lr=lr, **decay))
-        self._join()
-
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Update all parameters."""
-        for part in self.parts:
-            part.step(closure)
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the states of both."""
-        return {"parts": [part.state_dict() for part in self.parts]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a saved state."""
-        for part, state in zip(self.parts, state_dict["parts"], strict=True):
-            part.load_state_dict(state)
-        self._join()
-
-    def _join(self) -> None:
-        # The groups themselves, not copies: what a schedule changes in them counts.
-        self.param_groups = [group for part in self.parts for group in part.param_groups]
-
-
-def _parts_of(groups: list[ParameterGroup], is_wanted: Callable[[Tensor], bool]) -> list[ParameterGroup]:
-    """Return the groups with the wanted parameters alone; groups that have none are left out."""
-    chosen = [{**group, "params": [each for each in group["params"] if is_wanted(each)]} for group in groups]
-    return [group for group in chosen if group["params"]]
-
-
-def _optimizer_class(name: str) -> Callable[..., Optimizer]:
-    if name in _IN_TORCH:
-        found: Callable[..., Optimizer] = getattr(torch.optim, _IN_TORCH[name])
-        return found
-    try:
-        package = importlib.import_module("madgrad")
-    except ImportError as error:
+    if name not in OPTIMIZERS:
         raise ConfigError(
-            f"training.optimizer: {name} is in the package madgrad, which is not installed; `pip install madgrad`, "
-            "or choose adam, adamw, radam, sgd or muon"
-        ) from error
-    from_package: Callable[..., Optimizer] = getattr(package, _IN_MADGRAD[name])
-    return from_package
+            f"training.optimizer.name: {name!r} is none of {', '.join(OPTIMIZERS)}{did_you_mean(name, OPTIMIZERS)}"
+        )
+    module, _, maker = OPTIMIZERS[name][0].partition(":")
+    found: OptimizerMaker = getattr(importlib.import_module(module), maker)
+    return found

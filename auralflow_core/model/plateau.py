@@ -39,6 +39,11 @@ class PlateauSchedule:
     def after_step(self) -> None:
         """Hear of a step, which changes nothing here."""
 
+    def slow_down(self, factor: float) -> None:
+        """Multiply the learning rates."""
+        for group in self._optimizer.param_groups:
+            group["lr"] *= factor
+
     def step(self, loss: float) -> bool:
         """Take one epoch's validation loss; return whether to stop training."""
         if self._best == math.inf or loss < self._best - _THRESHOLD * abs(self._best):
@@ -51,8 +56,7 @@ class PlateauSchedule:
             return True
         self.reductions += 1
         self._bad_epochs = 0
-        for group in self._optimizer.param_groups:
-            group["lr"] *= self._factor
+        self.slow_down(self._factor)
         return False
 
     def state_dict(self) -> dict[str, Any]:

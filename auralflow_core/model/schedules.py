@@ -12,7 +12,7 @@ from auralflow_core.model.plateau import PlateauSchedule
 def make_schedule(optimizer: Optimizer, training: TrainingConfig) -> PlateauSchedule | CosineSchedule:
     """Return the configured schedule of an optimizer's learning rates, which are its peaks."""
     config = training.scheduler
-    if config.name == "cosine":
+    if config.is_cosine:
         return CosineSchedule(
             optimizer, warmup_steps=config.warmup_steps, final_lr=config.final_lr, total_steps=training.max_steps
         )

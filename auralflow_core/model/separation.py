@@ -1,4 +1,4 @@
-"""What separation needs of a model besides its forward pass: evaluation mode for several threads, other devices."""
+"""What separation needs of a model besides its forward pass: evaluation mode, other devices, any channel count."""
 
 from __future__ import annotations
 
@@ -86,3 +86,15 @@ def copied_to(module: nn.Module, device: torch.device) -> nn.Module:
 
     memo: dict[int, object] = {id(tensor): move(tensor) for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(module, memo).to(device)
+
+
+def separate_groups(model: SeparationModel, audio: Tensor) -> Tensor:
+    """Map `(batch, channel, time)` of any channel count to `(batch, target, channel, time)`."""
+    batch, channels, length = audio.shape
+    size = model.config.dataset.num_channels
+    groups = -(-channels // size)
+    missing = groups * size - channels
+    filled = torch.cat([audio, audio[:, -1:].expand(-1, missing, -1)], dim=1) if missing else audio
+    estimates = model.estimate_audio(filled.reshape(batch * groups, size, length))
+    by_target = estimates.reshape(batch, groups, -1, size, length).transpose(1, 2)
+    return by_target.reshape(batch, -1, groups * size, length)[:, :, :channels]

@@ -1,4 +1,4 @@
-"""The shape in which a network has to answer."""
+"""The shapes that go into a model, and those in which its network has to answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from auralflow_core.errors import RegistryError
+from auralflow_core.config import DatasetConfig
+from auralflow_core.errors import AuralflowError, RegistryError
 
 
 def with_target_axis(output: Tensor, shape: Sequence[int], num_targets: int, model_type: str) -> Tensor:
@@ -31,3 +32,24 @@ def with_target_axis(output: Tensor, shape: Sequence[int], num_targets: int, mod
             f"{num_targets} target{'s' * (num_targets > 1)}, where {wanted} is expected; this is a fault of its plugin"
         )
     return output
+
+
+def check_batch(mixture: Tensor, target: Tensor | None, config: DatasetConfig) -> None:
+    """Refuse a batch that is not `(batch, channel, time)`, with targets `(batch, target, channel, time)`.
+
+    Raises:
+        AuralflowError: One has another shape than the settings of the group `dataset` say.
+    """
+    channels, targets = config.num_channels, config.targets
+    if mixture.dim() != 3 or mixture.shape[1] != channels:
+        raise AuralflowError(
+            f"set_data: the mixture has shape {tuple(mixture.shape)}; pass (batch, {channels}, time), as "
+            "dataset.num_channels says"
+        )
+    batch, _, time = mixture.shape
+    wanted = (batch, len(targets), channels, time)
+    if target is not None and target.shape != wanted:
+        raise AuralflowError(
+            f"set_data: the targets have shape {tuple(target.shape)} and not {wanted}, which is (batch, target, "
+            f"channel, time) for {', '.join(targets)}"
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,11 +24,9 @@ class PhaseAwareModel(SeparationModel):
         config: Config | Mapping[str, Any],
         network: nn.Module,
         criterion: Criterion | None = None,
-        *,
-        folder: Path | None = None,
-        origin: Mapping[str, Any] | None = None,
+        **others: Any,
     ) -> None:
-        super().__init__(config, network, criterion, folder=folder, origin=origin)
+        super().__init__(config, network, criterion, **others)
         if criterion is not None:
             self.criterion = AudioDistance(criterion, self.stft)
 
@@ -50,8 +47,7 @@ class WaveformModel(PhaseAwareModel):
         Raises:
             RegistryError: The network returned another shape.
         """
-        with self.autocast():
-            output = self.network(mixture)
+        output = self.run(mixture)
         audio = with_target_axis(output, mixture.shape, len(self.targets), self.config.model.type).float()
         return Prediction(self.stft, mixture, None, target, lambda: audio, terms=self.own_terms())
 

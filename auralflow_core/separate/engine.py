@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, tee
@@ -20,6 +20,7 @@ from auralflow_core.model import SeparationModel
 from auralflow_core.model.separation import variant
 from auralflow_core.separate.base import Audio, BaseSeparator, Notify
 from auralflow_core.separate.lockstep import in_step, without_first
+from auralflow_core.separate.members import Member, members_of
 from auralflow_core.separate.mixture import summing_to_mixture
 from auralflow_core.separate.pipeline import mapped, threads
 from auralflow_core.separate.runner import Runner, default_threads, one_core_threads
@@ -63,11 +64,11 @@ class Separator(BaseSeparator):
         self._batch_size = _at_least_one("batch_size", batch_size)
         self._threads = default_threads() if threads is None else _at_least_one("threads", threads)
         model.check_separation(self.settings)
-        reach = reach_of(model, self.settings)
-        self._cutter = Cutter(self.settings, model.sample_rate, reach, getattr(model.network, "valid_length", None))
         self._variant = variant(model, self.settings)
+        self._members = members_of(self._variant)
+        self._cutters = [self._cutter(member.model) for member in self._members]
         self._cpu_lock = threading.Lock()
-        self._cpu_variant: SeparationModel | None = None
+        self._cpu_members: list[Member] = []
 
     @property
     def targets(self) -> list[str]:
@@ -90,12 +91,12 @@ class Separator(BaseSeparator):
         self, blocks: Iterable[Audio], channels: int, sample_rate: int, on_fallback: Notify | None
     ) -> Iterator[Audio]:
         if sample_rate == self.sample_rate:
-            yield from self._averaged(blocks, channels, on_fallback)
+            yield from self._within_margins(blocks, channels, on_fallback)
             return
         count = _Counter()
         there = _resampled(count.each(blocks), channels, sample_rate, self.sample_rate)
         rows = len(self.targets) * channels
-        estimates = self._averaged(there, channels, on_fallback)
+        estimates = self._within_margins(there, channels, on_fallback)
         flat = (block.reshape(rows, -1) for block in estimates)
         done = 0
         for block in count.limited(_resampled(flat, rows, self.sample_rate, sample_rate)):
@@ -104,51 +105,71 @@ class Separator(BaseSeparator):
         if done < count.frames:  # rounding there and back may lose a frame
             yield np.zeros((len(self.targets), channels, count.frames - done), np.float32)
 
+    def _within_margins(self, blocks: Iterable[Audio], channels: int, on_fallback: Notify | None) -> Iterator[Audio]:
+        """Separate a stream at the model's rate with silence at its ends; of the estimates these parts are left out."""
+        silence = np.zeros((channels, round(self.settings.margin * self.sample_rate)), np.float32)
+        count = _Counter()
+        estimates = self._averaged(chain([silence], count.each(blocks), [silence]), channels, on_fallback)
+        return count.limited(without_first(estimates, silence.shape[1]))
+
     def _averaged(self, blocks: Iterable[Audio], channels: int, on_fallback: Notify | None) -> Iterator[Audio]:
         """Separate a stream at the model's rate: once, or the mean of several passes."""
         settings = self.settings
-        run = Runner(self._variant, self._on_cpu, self._batch_size, tta=settings.tta, notify=on_fallback)
+        runners = [
+            Runner(member.model, partial(self._on_cpu, number), self._batch_size, tta=settings.tta, notify=on_fallback)
+            for number, member in enumerate(self._members)
+        ]
         with self._workers() as pool:
+            separate = partial(self._separated, channels=channels, runners=runners, pool=pool)
             if not settings.shifts:
-                yield from self._separated(blocks, channels, run, pool)
+                yield from separate(blocks)
                 return
             draw = random.Random(settings.shift_seed)
             delays = [draw.randint(0, int(MAX_SHIFT * self.sample_rate)) for _ in range(settings.shifts)]
             passes = [
-                self._delayed(copy, delay, channels, run, pool)
+                _delayed(separate, copy, delay, channels)
                 for copy, delay in zip(tee(blocks, settings.shifts), delays, strict=True)
             ]
             for estimates in in_step(passes):
                 yield sum(estimates[1:], start=estimates[0]) / np.float32(settings.shifts)
 
-    def _delayed(
-        self, blocks: Iterable[Audio], delay: int, channels: int, run: Runner, pool: ThreadPoolExecutor
-    ) -> Iterator[Audio]:
-        """Separate a stream with silence before it; of the estimates that part is left out."""
-        silence = np.zeros((channels, delay), np.float32)
-        return without_first(self._separated(chain([silence], blocks), channels, run, pool), delay)
-
     def _separated(
-        self, blocks: Iterable[Audio], channels: int, run: Runner, pool: ThreadPoolExecutor
+        self, blocks: Iterable[Audio], channels: int, runners: Sequence[Runner], pool: ThreadPoolExecutor
+    ) -> Iterator[Audio]:
+        """Separate a stream in one pass: by the only network, or as the weighted mean of several."""
+        streams = [
+            self._estimated(copy, channels, cutter, run, pool)
+            for copy, cutter, run in zip(tee(blocks, len(runners)), self._cutters, runners, strict=True)
+        ]
+        return _mean(streams, self._members) if len(streams) > 1 else streams[0]
+
+    def _estimated(
+        self, blocks: Iterable[Audio], channels: int, cutter: Cutter, run: Runner, pool: ThreadPoolExecutor
     ) -> Iterator[Audio]:
         # While the first of these batches is waited for, and until the next one is cut, no thread may run dry.
-        ahead = self._threads // max(1, self.settings.shifts) + 1
+        ahead = self._threads // (max(1, self.settings.shifts) * len(self._members)) + 1
         count = _Counter()
-        context = self._cutter.context
-        extended = mirrored(count.each(blocks), context) if context else count.each(blocks)
-        batches = run.batches(self._cutter.cut(extended, channels))
-        estimates = overlap_add(chain.from_iterable(mapped(run, batches, pool, ahead)), self._cutter.weights)
-        return count.limited(without_first(estimates, context))
+        extended = mirrored(count.each(blocks), cutter.context) if cutter.context else count.each(blocks)
+        batches = run.batches(cutter.cut(extended, channels))
+        estimates = overlap_add(chain.from_iterable(mapped(run, batches, pool, ahead)), cutter.weights)
+        return count.limited(without_first(estimates, cutter.context))
+
+    def _cutter(self, model: SeparationModel) -> Cutter:
+        settings, network = self.settings, model.network
+        segment = min(settings.segment, getattr(network, "longest_segment", None) or settings.segment)
+        settings = settings.model_copy(update={"segment": segment})
+        return Cutter(settings, model.sample_rate, reach_of(model, settings), getattr(network, "valid_length", None))
 
     def _workers(self) -> Any:
         return one_core_threads(self._threads) if self.model.device.type == "cpu" else threads(1, "separate")
 
-    def _on_cpu(self) -> SeparationModel:
+    def _on_cpu(self, number: int) -> SeparationModel:
+        """Return a copy of a member on the CPU."""
         with self._cpu_lock:
-            if self._cpu_variant is None:
+            if not self._cpu_members:
                 plain = self.settings.model_copy(update={"dtype": "float32"})
-                self._cpu_variant = variant(self._variant, plain, torch.device("cpu"))
-            return self._cpu_variant
+                self._cpu_members = members_of(variant(self._variant, plain, torch.device("cpu")))
+            return self._cpu_members[number].model
 
 
 def reach_of(model: SeparationModel, settings: SeparationConfig) -> Reach | None:
@@ -163,6 +184,21 @@ def reach_of(model: SeparationModel, settings: SeparationConfig) -> Reach | None
     if model.domain == "waveform":
         return Reach(field // 2, 1)
     return Reach(model.stft.num_fft + field // 2 * model.stft.hop_length, model.stft.hop_length)
+
+
+def _delayed(
+    separate: Callable[[Iterable[Audio]], Iterator[Audio]], blocks: Iterable[Audio], delay: int, channels: int
+) -> Iterator[Audio]:
+    """Separate a stream with silence before it; of the estimates that part is left out."""
+    silence = np.zeros((channels, delay), np.float32)
+    return without_first(separate(chain([silence], blocks)), delay)
+
+
+def _mean(streams: Sequence[Iterator[Audio]], members: Sequence[Member]) -> Iterator[Audio]:
+    """Yield the members' weighted mean."""
+    for estimates in in_step(streams):
+        weighted = [estimate * member.shares for estimate, member in zip(estimates, members, strict=True)]
+        yield sum(weighted[1:], start=weighted[0])
 
 
 def _at_least_one(name: str, value: int) -> int:

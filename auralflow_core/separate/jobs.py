@@ -20,7 +20,7 @@ from pathlib import Path
 from auralflow_core.audio.find import missing_file
 from auralflow_core.errors import AudioError, AuralflowError
 from auralflow_core.files import explain_os_errors
-from auralflow_core.processes import end_with_parent
+from auralflow_core.processes import end_with_parent, tune_memory
 from auralflow_core.separate.base import BaseSeparator
 from auralflow_core.separate.job import Job, Outcome
 from auralflow_core.separate.report import DONE, Input, SongRecord, song_key
@@ -177,6 +177,7 @@ def _serve(connection: Connection, make: Callable[[], BaseSeparator]) -> None:
     """Do the jobs that come in, until the connection ends."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     end_with_parent()
+    tune_memory()
     # The parent closes its end when nothing is left to do, and sends SIGTERM when nothing shall be done any more.
     with suppress(EOFError, OSError, KeyboardInterrupt):
         separator = make()

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Step:
-    """One update of the parameters; `data_seconds` were spent waiting for its batches, `compute_seconds` on it."""
+    """One update of the parameters.
+
+    Attributes:
+        terms: The network's own loss terms.
+        data_seconds: Time spent waiting for its batches.
+        compute_seconds: Time spent on it.
+        lr: The learning rate that it was done with, of the first group of parameters.
+        sample_length: Length of its chunks in seconds.
+        batch_size: Chunks in a batch.
+        gradient_norm: The norm of the whole gradient before it was clipped, where somebody asked for it.
+    """
 
     step: int
     epoch: int
@@ -23,6 +33,10 @@ class Step:
     terms: Mapping[str, float] = field(default_factory=dict)
     data_seconds: float = 0.0
     compute_seconds: float = 0.0
+    lr: float = 0.0
+    sample_length: float = 0.0
+    batch_size: int = 0
+    gradient_norm: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Iterator
+from typing import Any
+
+import torch
 
 from auralflow_core.config import TrainingConfig
 from auralflow_core.config.training_groups import SequenceSchedulerConfig
 from auralflow_core.data.chunks import Batch, ChunkDataset, ChunkKey, chunk_loader
+from auralflow_core.trainer.distributed import World
 
 
 def increases_at(step: int, config: SequenceSchedulerConfig | None) -> int:
@@ -41,11 +45,17 @@ class Feed:
     Args:
         data: Chunks of the length that training begins with.
         training: The settings of the group `training`.
+        world: The processes that share each batch.
+        device: Where batches are brought if augmentations run there (none: to the CPU).
     """
 
-    def __init__(self, data: ChunkDataset, training: TrainingConfig) -> None:
+    def __init__(
+        self, data: ChunkDataset, training: TrainingConfig, world: World, device: torch.device | None = None
+    ) -> None:
         self._first = data
         self._training = training
+        self._world = world
+        self._device = device
         self.enter(0)
 
     def enter(self, increases: int) -> None:
@@ -55,7 +65,7 @@ class Feed:
         self.data = copy.copy(self._first)
         self.data.config = first.model_copy(update={"sample_length": length})
         config = self._training.model_copy(update={"batch_size": self.batch_size})
-        self._loader, self._sampler = chunk_loader(self.data, config)
+        self._loader, self._sampler = chunk_loader(self.data, config, self._world.rank, self._world.size)
 
     def stage_at(self, step: int) -> int:
         """Return how often chunks have grown after a number of steps, the longest length considered."""
@@ -76,15 +86,31 @@ class Feed:
         """Return the chunks of a batch."""
         return self._sampler.keys(epoch, batch)
 
+    def share(self, epoch: int, batch: int) -> list[ChunkKey]:
+        """Return the chunks of a batch that are this process's; there may be none."""
+        return self._sampler.share(epoch, batch)
+
+    def chunks(self, epoch: int, batch: int, count: int) -> int:
+        """Return the number of chunks in some batches."""
+        return sum(len(self.keys(epoch, number)) for number in range(batch, batch + count))
+
     def groups(self, epoch: int, batch: int) -> Iterator[list[Batch]]:
         """Yield the batches of one step after another, from a batch of an epoch to its end."""
         self._sampler.start_at(epoch, batch)
-        batches = iter(self._loader)
+        batches = self._finished(epoch, batch)
         while group := list(itertools.islice(batches, self._training.backprop_every)):
             yield group
 
-    def describe(self, epoch: int, batch: int, count: int) -> str:
-        """Name the songs and places of some batches."""
-        keys = [key for number in range(batch, batch + count) for key in self.keys(epoch, number)]
-        places = [self.data.excerpt(key) for key in keys]
-        return ", ".join(f"{place.song.name} at {place.start / place.song.sample_rate:.2f} s" for place in places)
+    def _finished(self, epoch: int, batch: int) -> Iterator[Batch]:
+        """Yield this process's part of batches, after what workers left to the device."""
+        for number, found in enumerate(self._loader, start=batch):
+            if self.data.is_finished_on_device:
+                keys = self.share(epoch, number) or self.keys(epoch, number)[:1]
+                mixture, targets = (tensor.to(self._device, non_blocking=True) for tensor in found)
+                yield self.data.finish((mixture, targets), keys)
+            else:
+                yield found
+
+    def describe(self, epoch: int, batch: int, count: int) -> list[dict[str, Any]]:
+        """Return what the chunks of some batches are made of (`ChunkDataset.describe`)."""
+        return [self.data.describe(key) for number in range(batch, batch + count) for key in self.keys(epoch, number)]

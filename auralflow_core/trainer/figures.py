@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from auralflow_core.trainer.snippets import Snippet
     from auralflow_core.transforms import STFT
 
@@ -18,6 +18,10 @@ _FLOOR_DB = -80.0
 
 def snippet_figure(snippet: Snippet, target: str, stft: STFT) -> Figure:
     """Draw mixture, target and estimate: spectrograms in dB relative to the mixture's peak, and waveforms."""
+    # Imported late: it takes a second, which a training need not wait for.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     rows = {
         "mixture": snippet.mixture,
         f"{target}, target": snippet.targets[target],

@@ -6,7 +6,8 @@ import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,18 +15,25 @@ from torch import Tensor
 
 from auralflow_core.checkpoint import CheckpointStore
 from auralflow_core.data.chunks import Batch, ChunkDataset, chunk_loader
-from auralflow_core.errors import ConfigError, TrainingError
+from auralflow_core.device import moved_ahead, tf32
+from auralflow_core.layout import ModelFolder
 from auralflow_core.model import SeparationModel
 from auralflow_core.trainer.batch_norm import measure_statistics
 from auralflow_core.trainer.callbacks import Callback, Epoch, Step
+from auralflow_core.trainer.distributed import check_processes, current_world
 from auralflow_core.trainer.ema import WeightAverage
 from auralflow_core.trainer.feed import Feed
+from auralflow_core.trainer.journal import Journal, Position
+from auralflow_core.trainer.no_number import NoNumberError, bad_batches, buffers, failure, roll_back, skip
+from auralflow_core.trainer.passes import make_passes
 from auralflow_core.trainer.progress import Progress, StopReason, Summary
-from auralflow_core.trainer.resume import restore, snapshot
-from auralflow_core.trainer.signals import stopping
-from auralflow_core.trainer.spec_augment import SpecAugment
+from auralflow_core.trainer.resume import random_state, restore, set_random_state, snapshot
+from auralflow_core.trainer.scores import score_whole_songs
+from auralflow_core.trainer.signals import InterruptedTraining, stopping
+from auralflow_core.trainer.spec_augment import attach_spec_augment
 from auralflow_core.trainer.transfer import Transfer
 from auralflow_core.trainer.validation import Validated, validate
+from auralflow_core.trainer.writer import CheckpointWriter
 
 
 class Trainer:
@@ -33,6 +41,9 @@ class Trainer:
 
     A training that is stopped and resumed gives the same weights, to the bit, as one that is not: chunks depend on
     seed, epoch and index alone, and a checkpoint holds the random state and the position inside the epoch.
+
+    Where `torchrun` started several processes, each makes a trainer, and together they train one model: they share each
+    batch, and the first one alone saves and tells.
 
     Args:
         model: The model, in its model folder.
@@ -53,17 +64,24 @@ class Trainer:
     ) -> None:
         assert model.folder is not None, "a model is trained in its folder"
         self.model = model
+        self.world = current_world()
+        check_processes(model, self.world)
         self.config = model.config.training
         self.valid_data = valid_data
         self.store = CheckpointStore(model.folder / "checkpoint")
+        self.journal = Journal(ModelFolder(model.folder).journal, is_kept=self.world.is_main)
         self.progress = Progress()
-        self.feed = Feed(train_data, self.config)
+        self.feed = Feed(train_data, self.config, self.world, model.device)
+        self.passes = make_passes(model, self.world)
         _ = model.scheduler  # What is wrong with the optimizer's settings shows now.
         self.average = WeightAverage(model.network, self.config.ema.decay) if self.config.ema else None
-        self._masks = self._spec_augment()
-        self._valid_loader, _ = chunk_loader(valid_data, self.config)
+        self._masks = attach_spec_augment(model)
+        self._valid_loader, self._valid_sampler = chunk_loader(
+            valid_data, self.config, self.world.rank, self.world.size
+        )
         self.transfer: Transfer | None = None
-        self._callbacks = list(callbacks)
+        self._writer = CheckpointWriter(self.store, self.config.checkpointing.keep)
+        self._callbacks = list(callbacks) if self.world.is_main else []
         self._interrupted = threading.Event()
         self._epoch_began = self._run_began = self._began = self._waited = 0.0
 
@@ -71,6 +89,12 @@ class Trainer:
     def train_data(self) -> ChunkDataset:
         """The chunks to train with, of their current length."""
         return self.feed.data
+
+    @property
+    def position(self) -> Position:
+        """Where the next step takes its batches."""
+        progress = self.progress
+        return Position(progress.step, progress.epoch, progress.batch, progress.stage, self.feed.batches)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,17 +115,27 @@ class Trainer:
         Raises:
             TrainingError: The loss is no longer a number.
         """
-        if self.progress.step == max(0, self.progress.began_from):
-            torch.manual_seed(self.config.random_seed)
+        is_new = self.progress.step == max(0, self.progress.began_from) and not self.progress.rollbacks
+        if is_new:
+            torch.manual_seed(self.config.random_seed + self.world.rank)
         self.model.scheduler.plan(self.total_steps())
+        config = self.model.config.model_dump(mode="json")
+        self.journal.begin(self.progress.step, config, self.model.data_facts, anew=is_new)
+        if is_new and self.config.on_nan == "rollback":
+            self.save()  # what there is to go back to before the first checkpoint
         self._run_began = time.monotonic()
         self._began = self._run_began - self.progress.seconds
         self.tell("on_start")
-        with stopping(self._interrupted):
+        with tf32(self.config.tf32), self._writer, stopping(self._interrupted, is_patient=self.world.size > 1):
             reason = self._run()
-        summary = self._summary(reason)
+        summary = self.progress.summary(reason, has_score=self.config.validation.metric != "loss")
+        self.journal.end(self.progress.step)
         with self.averaged():
+            if self.world.is_main and reason != "interrupted":
+                summary = replace(summary, song_scores=score_whole_songs(self))
             self.tell("on_end", summary)
+        if reason == "interrupted":
+            self.world.barrier()  # `torchrun` ends the first process when another one has ended with an error.
         return summary
 
     def total_steps(self) -> int:
@@ -109,28 +143,39 @@ class Trainer:
         steps = self.config.max_epochs * self.feed.steps
         return steps if self.config.max_steps is None else min(steps, self.config.max_steps)
 
-    def averaged(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
         """Return the context in which the network has the weights that are validated and saved."""
-        return self.average.applied() if self.average else nullcontext()
+        with self.average.applied() if self.average else nullcontext(), self.passes.whole():
+            yield
 
     def _run(self) -> StopReason:
-        progress = self.progress
-        while not (progress.finished or self._is_done()):
-            reason = self._train_epoch()
-            if reason == "interrupted":
-                self._save()
-                return reason
-            self._close_epoch(is_last=reason is not None)
+        while not self.progress.finished and (not self._is_done() or self._lacks_validation()):
+            try:
+                reason = self._train_epoch()
+                self._close_epoch(is_last=reason is not None)
+            except InterruptedTraining:
+                self.save()
+                return "interrupted"
+            except NoNumberError as error:
+                self._writer.wait()
+                self.world.barrier()
+                roll_back(self, error)
+                continue
             if reason is not None:
                 return reason
-        if progress.finished:
+        if self.progress.finished:
             return "plateau"
-        return "max_epochs" if progress.epoch >= self.config.max_epochs else "max_steps"
+        return "max_epochs" if self.progress.epoch >= self.config.max_epochs else "max_steps"
 
     def _train_epoch(self) -> StopReason | None:
         """Train until the epoch ends (none) or training has to stop (the reason)."""
         progress = self.progress
         self._epoch_began = time.monotonic()
+        if self._is_done():
+            return "max_steps"
+        if 0 < progress.batch < self.feed.batches:
+            self._validate_if_due()  # It was, where somebody asked to stop meanwhile.
         for group in self._groups():
             step = self._train_step(group)
             if step is not None:
@@ -139,8 +184,7 @@ class Trainer:
                 self._keep_up(progress.step)
             if progress.finished:
                 return "plateau"
-            if self._interrupted.is_set():
-                return "interrupted"
+            self._stop_if_asked()
             if self._is_time_up():
                 return "max_minutes"
             if self._is_done():
@@ -155,8 +199,9 @@ class Trainer:
             self.model.train()
             if self._masks:
                 self._masks.is_active = 0 <= self.config.start_spec_augment_after_n_epochs <= progress.epoch
+            self.journal.go_on(self.position)
             asked = time.monotonic()
-            for group in self.feed.groups(progress.epoch, progress.batch):
+            for group in moved_ahead(self.feed.groups(progress.epoch, progress.batch), self.model.device):
                 self._waited = time.monotonic() - asked
                 progress.data_seconds += self._waited
                 yield group
@@ -178,22 +223,18 @@ class Trainer:
     def _train_step(self, group: Sequence[Batch]) -> Step | None:
         """Update the parameters once; return nothing where the batches were skipped."""
         model, progress = self.model, self.progress
-        began, chunks = time.monotonic(), sum(len(batch[0]) for batch in group)
-        loss, terms = 0.0, dict[str, float]()
-        for number, batch in enumerate(group):
-            share = len(batch[0]) / chunks
-            model.set_data(*batch)
-            model.forward()
-            loss += model.compute_loss() * share
-            if not math.isfinite(loss):
-                self._left_out(f"the loss is {loss}", len(group))
-                return None
-            model.backward(share, keep=number > 0)
-            assert model.prediction is not None
-            for name, term in model.prediction.terms.items():
-                terms[name] = terms.get(name, 0.0) + float(term.detach()) * share
+        if [progress.epoch, progress.batch] in progress.avoided:
+            skip(self, bad_batches(self, "its loss was no number before", len(group)))
+            return None
+        began, lr = time.monotonic(), self.lr()
+        chunks = self.feed.chunks(progress.epoch, progress.batch, len(group))
+        before = buffers(model.network) if self.config.on_nan == "skip" else {}
+        loss, terms = self._compute_gradients(group, chunks)
+        if not math.isfinite(loss):
+            self._left_out(f"the loss is {loss}", len(group), before)
+            return None
         if not model.optimizer_step():
-            self._left_out("the gradient is no number", len(group))
+            self._left_out("the gradient is no number", len(group), before)
             return None
         if self.average:
             self.average.update()
@@ -204,53 +245,67 @@ class Trainer:
         ended = time.monotonic()
         progress.compute_seconds += ended - began
         progress.seconds = ended - self._began
-        return Step(progress.step, progress.epoch + 1, progress.batch, loss, terms, self._waited, ended - began)
+        facts = (progress.step, progress.epoch + 1, progress.batch, loss, terms, self._waited, ended - began)
+        return Step(*facts, lr, self.train_data.config.sample_length, self.feed.batch_size, model.gradient_norm)
 
-    def _left_out(self, why: str, batches: int) -> None:
-        """Stop because of batches whose loss or gradient is no number, or leave them out, as configured."""
-        progress = self.progress
-        chunks = self.feed.describe(progress.epoch, progress.batch, batches)
-        what = f"{why} at step {progress.step + 1} (epoch {progress.epoch + 1}, batch {progress.batch + 1})"
-        if self.config.on_nan == "stop":
-            raise TrainingError(
-                f"{what}; lower training.lr (now {self._lr():g}) or switch off use_mixed_precision, then go on from "
-                f"the last good checkpoint with --resume, or set on_nan to skip; the chunks: {chunks}"
-            )
-        progress.batch += batches
-        progress.skipped += batches
-        self.tell("on_skip", f"{what}: skipped {chunks}")
+    def _compute_gradients(self, group: Sequence[Batch], chunks: int) -> tuple[float, dict[str, float]]:
+        """Compute the gradients of a step of so many chunks; return its loss and the network's own terms."""
+        loss, terms = 0.0, dict[str, float]()
+        for number, batch in enumerate(group):
+            share = len(self.feed.share(self.progress.epoch, self.progress.batch + number)) / chunks
+            self.model.set_data(*batch)
+            loss += self.passes(share, is_first=number == 0, is_last=number == len(group) - 1) * share
+            assert self.model.prediction is not None
+            for name, term in self.model.prediction.terms.items():
+                terms[name] = terms.get(name, 0.0) + float(term.detach()) * share
+        loss, *values = self.world.sum([loss, *terms.values()])
+        return loss, dict(zip(terms, values, strict=True))
+
+    def _left_out(self, why: str, batches: int, before: dict[str, Tensor]) -> None:
+        """Leave out batches whose loss or gradient is no number, or give up on them, as configured."""
+        left_out = bad_batches(self, why, batches)
+        if self.config.on_nan == "skip":
+            self.model.network.load_state_dict(before, strict=False)  # Statistics took the batches in.
+            skip(self, left_out)
+            return
+        raise failure(self, left_out)
 
     def _keep_up(self, step: int) -> None:
         """Validate or save inside an epoch, where it is time."""
-        validation, every = self.config.validation.every_n_steps, self.config.checkpointing.save_every_n_steps
-        if validation and step % validation == 0 and not self._is_throttled():
-            self._validate_and_save(ends_epoch=False, counts=True)
-        elif every and step % every == 0:
-            self._save()
+        every = self.config.checkpointing.save_every_n_steps
+        if not self._validate_if_due() and every and step % every == 0:
+            self.save(is_waited_for=False)
+
+    def _validate_if_due(self) -> bool:
+        """Validate inside an epoch, and save, where it is time; return whether it was."""
+        every, progress = self.config.validation.every_n_steps, self.progress
+        if not every or progress.step % every or progress.validated_step == progress.step or self._is_throttled():
+            return False
+        self._validate_and_save(ends_epoch=False, counts=True)
+        return True
 
     def _close_epoch(self, *, is_last: bool) -> None:
         """Validate and save; after a complete epoch adapt the learning rate and go on to the next one."""
         progress = self.progress
         if not progress.chunks:
-            raise TrainingError(
+            raise NoNumberError(
                 f"epoch {progress.epoch + 1} has no batch whose loss is a number; lower training.lr (now "
-                f"{self._lr():g}), then go on from the last good checkpoint with --resume"
+                f"{self.lr():g}), then go on from the last good checkpoint with --resume"
             )
         is_complete = progress.batch >= self.feed.batches
         if progress.validated_step == progress.step and not is_complete:
             return
         if is_complete and self._is_throttled() and not (is_last or progress.epoch + 1 == self.config.max_epochs):
             progress.next_epoch()
-            self._save()
+            self.save()
             return
         self._validate_and_save(ends_epoch=is_complete, counts=is_complete)
 
     def _validate_and_save(self, *, ends_epoch: bool, counts: bool) -> None:
         """Validate, save and tell; `counts` says whether the schedule sees the result."""
         progress = self.progress
-        lr, train_loss = self._lr(), progress.loss_sum / max(1, progress.chunks)
+        lr, train_loss = self.lr(), progress.loss_sum / max(1, progress.chunks)
         with self.averaged():
-            measure_statistics(self.model, self._first_mixtures(progress.epoch))
             found = self._validate()
             is_best = found.value < progress.best_value
             if is_best:
@@ -262,7 +317,7 @@ class Trainer:
                 progress.next_epoch()
             progress.seconds = progress.validated_at = time.monotonic() - self._began
             progress.validated_step = progress.step
-            self._save()
+            self.save()
             seconds = time.monotonic() - self._epoch_began
             facts = Epoch(epoch, progress.step, train_loss, found.loss, lr, seconds, is_best, found.score)
             self.tell("on_epoch", facts)
@@ -270,62 +325,46 @@ class Trainer:
     def _first_mixtures(self, epoch: int) -> Iterator[Tensor]:
         """Yield the mixtures of an epoch's first batches."""
         for batch in range(min(self.config.batch_norm_batches, self.feed.batches)):
-            yield torch.stack([self.train_data.mixture(key) for key in self.feed.keys(epoch, batch)])
+            keys = self.feed.share(epoch, batch) or self.feed.keys(epoch, batch)[:1]
+            yield torch.stack([self.train_data.mixture(key) for key in keys])
 
     def _validate(self) -> Validated:
-        total = len(self._valid_loader)
-        found = validate(
-            self.model,
-            self._valid_loader,
-            self.config.validation.metric,
-            lambda done: self.tell("on_validation", done, total),
-        )
+        total, before = len(self._valid_sampler), random_state(self.model.device)
+        counts = [len(self._valid_sampler.share(0, batch)) for batch in range(total)]
+
+        def tell(done: int) -> None:
+            self.tell("on_validation", done, total)
+            if done < total:
+                self._stop_if_asked()
+
+        try:
+            measure_statistics(self.model, self._first_mixtures(self.progress.epoch), self.world)
+            batches = zip(self._valid_loader, counts, strict=True)
+            found = validate(self.model, batches, self.config.validation.metric, self.world, tell)
+        except InterruptedTraining:
+            set_random_state(before, self.model.device)  # It is done again, from its beginning.
+            raise
         if not math.isfinite(found.loss):
-            raise TrainingError(
+            raise NoNumberError(
                 f"the validation loss is {found.loss} after step {self.progress.step}; lower training.lr (now "
-                f"{self._lr():g}), then go on from the last good checkpoint with --resume"
+                f"{self.lr():g}), then go on from the last good checkpoint with --resume"
             )
         return found
 
-    def _save(self) -> None:
-        """Save a checkpoint; keep the latest ones, the best one, what training began from, and nothing else."""
-        progress = self.progress
+    def save(self, *, is_waited_for: bool = True) -> None:
+        """Save a checkpoint; keep the latest ones, the best one, what training began from, and nothing else.
+
+        Args:
+            is_waited_for: Whether to return when it is written, or as soon as copies of all tensors are made.
+        """
         with self.averaged():
-            self.model.save(progress.step, trainer=snapshot(self))
-        if progress.best_step == progress.step:
-            self.store.mark_best(progress.step, progress.best_loss)
-        latest = self.store.steps()[-self.config.checkpointing.keep :]
-        self.store.keep_only({*latest, progress.best_step, progress.began_from})
+            parts = {"optimizer": self.passes.full(self.model.optimizer.state_dict()), "trainer": snapshot(self)}
+            if self.world.is_main:
+                self._writer.save(self.progress, *self.model.checkpoint(optim=False, **parts), waits=is_waited_for)
+        self.world.barrier()
 
-    def _spec_augment(self) -> SpecAugment | None:
-        config = self.config.spec_augment
-        if config is None:
-            return None
-        if self.model.domain != "magnitude":
-            raise ConfigError(
-                f"training.spec_augment: hides parts of magnitudes, but {self.model.config.model.type} works in the "
-                f"{self.model.domain} domain; set it to null"
-            )
-        masks = SpecAugment(config)
-        masks.attach(self.model.network)
-        return masks
-
-    def _summary(self, reason: StopReason) -> Summary:
-        progress, has_score = self.progress, self.config.validation.metric != "loss"
-        return Summary(
-            reason,
-            progress.epoch,
-            progress.step,
-            progress.best_step,
-            progress.best_loss,
-            progress.seconds,
-            -progress.best_value if has_score else None,
-            progress.data_seconds,
-            progress.compute_seconds,
-            progress.skipped,
-        )
-
-    def _lr(self) -> float:
+    def lr(self) -> float:
+        """Return the learning rate of parameters that have none of their own."""
         return float(self.model.optimizer.param_groups[0]["lr"])
 
     def _is_done(self) -> bool:
@@ -333,13 +372,22 @@ class Trainer:
         limit = self.config.max_steps
         return self.progress.epoch >= self.config.max_epochs or (limit is not None and self.progress.step >= limit)
 
+    def _lacks_validation(self) -> bool:
+        """Return whether training was stopped between its last step and the validation that follows."""
+        return self.progress.chunks > 0 and self.progress.validated_step != self.progress.step
+
+    def _stop_if_asked(self) -> None:
+        """Raise where a process was told to stop."""
+        if self.world.any(self._interrupted.is_set()):
+            raise InterruptedTraining
+
     def _is_time_up(self) -> bool:
         limit = self.config.max_minutes
-        return limit is not None and time.monotonic() - self._run_began >= 60 * limit
+        return limit is not None and self.world.any(time.monotonic() - self._run_began >= 60 * limit)
 
     def _is_throttled(self) -> bool:
-        progress = self.progress
-        return time.monotonic() - self._began - progress.validated_at < self.config.validation.throttle_secs
+        pause, validated_at = self.config.validation.throttle_secs, self.progress.validated_at
+        return pause > 0 and self.world.any(time.monotonic() - self._began - validated_at < pause)
 
     def tell(self, event: str, *facts: Any) -> None:
         """Call a method of every callback, in order."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from auralflow_core.data.song import Song
-from auralflow_core.metrics import frame_sdr, song_metrics
 from auralflow_core.separate import Separator
 from auralflow_core.trainer.callbacks import Callback, Epoch
 
@@ -48,8 +50,39 @@ class ValidationScores(Callback):
             return
         self._last_step = step
         separator, seconds = Separator(trainer.model), trainer.model.config.visuals.metric_length
-        songs = [score_excerpt(separator, song, seconds) for song in trainer.valid_data.songs[: _song_count(trainer)]]
-        trainer.tell("on_scores", {name: _median([song[name] for song in songs]) for name in songs[0]})
+        songs = trainer.valid_data.songs[: _song_count(trainer)]
+        trainer.tell("on_scores", _medians([score_excerpt(separator, song, seconds) for song in songs]))
+
+
+def score_whole_songs(trainer: Trainer) -> dict[str, float]:
+    """Score as many whole validation songs as is set, with the weights of the best checkpoint.
+
+    Returns:
+        By `metric/target`, medians over songs of what `score_excerpt` finds; nothing where no song is asked for.
+    """
+    songs = trainer.valid_data.songs[: trainer.config.validation.full_songs]
+    if not songs:
+        return {}
+    separator = Separator(trainer.model)
+    with _best_weights(trainer):
+        scores = _medians([score_excerpt(separator, song) for song in songs])
+    trainer.tell("on_scores", {f"songs/{name}": value for name, value in scores.items()})
+    return scores
+
+
+@contextmanager
+def _best_weights(trainer: Trainer) -> Iterator[None]:
+    """Give the network the weights of the best checkpoint, if there is one, for the time of the body."""
+    network, step = trainer.model.network, trainer.progress.best_step
+    if step < 0:
+        yield
+        return
+    own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(trainer.store.load(step, "model"))
+    try:
+        yield
+    finally:
+        network.load_state_dict(own)
 
 
 def _song_count(trainer: Trainer) -> int:
@@ -59,15 +92,18 @@ def _song_count(trainer: Trainer) -> int:
     return min(visuals.metric_songs, max(1, int(_SHARE * trained / visuals.metric_length)))
 
 
-def score_excerpt(separator: Separator, song: Song, seconds: float) -> dict[str, float]:
-    """Score the middle of a song, at its own rate and channel count.
+def score_excerpt(separator: Separator, song: Song, seconds: float = math.inf) -> dict[str, float]:
+    """Score so many seconds of a song's middle, at its own rate and channel count.
 
     Returns:
         By `metric/target`: SDR (the median over frames of one second), SI-SDR and uSDR in dB; NaN where the target, or
         for SDR any target, is silent.
     """
+    # Imported late: scipy takes a second and a half, which the first step need not wait for.
+    from auralflow_core.metrics import frame_sdr, song_metrics
+
     targets = separator.targets
-    frames = min(song.frames, round(seconds * song.sample_rate))
+    frames = round(min(song.frames, seconds * song.sample_rate))
     start = (song.frames - frames) // 2
     estimates = separator(torch.from_numpy(song.read_mixture(start, frames)), song.sample_rate).numpy()
     references = song.read_stems(targets, start, frames)
@@ -83,6 +119,10 @@ def score_excerpt(separator: Separator, song: Song, seconds: float) -> dict[str,
         for metric, values in columns.items()
         for target, value in zip(targets, values, strict=True)
     }
+
+
+def _medians(songs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: _median([song[name] for song in songs]) for name in songs[0]}
 
 
 def _median(values: list[float]) -> float:

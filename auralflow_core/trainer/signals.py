@@ -9,15 +9,25 @@ from contextlib import contextmanager
 from types import FrameType
 
 
+class InterruptedTraining(Exception):  # noqa: N818 - not an error, but a way out
+    """Somebody asked to stop while something ran that can be done again."""
+
+
 @contextmanager
-def stopping(interrupted: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM set the event; a second Ctrl-C ends everything at once."""
+def stopping(interrupted: threading.Event, *, is_patient: bool = False) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM set the event; a second Ctrl-C ends everything at once.
+
+    Args:
+        interrupted: The event.
+        is_patient: Whether a second signal changes nothing. `torchrun` sends one of its own as soon as one of its
+            processes has ended, while the first one may still be saving; what does not end it kills.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if interrupted.is_set():
+        if interrupted.is_set() and not is_patient:
             raise KeyboardInterrupt
         interrupted.set()
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from auralflow_core.config.training_groups import SpecAugmentConfig
+from auralflow_core.errors import ConfigError
+from auralflow_core.model import SeparationModel
 
 
 class SpecAugment:
@@ -45,6 +47,25 @@ class SpecAugment:
         if not (self.is_active and network.training):
             return None
         return self(arguments[0]), *arguments[1:]
+
+
+def attach_spec_augment(model: SeparationModel) -> SpecAugment | None:
+    """Make what `training.spec_augment` asks for a part of the network's passes; return it, if anything.
+
+    Raises:
+        ConfigError: The network is given no magnitudes.
+    """
+    config = model.config.training.spec_augment
+    if config is None:
+        return None
+    if model.domain != "magnitude":
+        raise ConfigError(
+            f"training.spec_augment: hides parts of magnitudes, but {model.config.model.type} works in the "
+            f"{model.domain} domain; set it to null"
+        )
+    masks = SpecAugment(config)
+    masks.attach(model.network)
+    return masks
 
 
 def _bands(items: int, count: int, longest: int, length: int) -> Tensor:

@@ -13,6 +13,7 @@ from auralflow_core.data.chunks import Batch
 from auralflow_core.errors import TrainingError
 from auralflow_core.losses import si_sdr
 from auralflow_core.model import SeparationModel
+from auralflow_core.trainer.distributed import World
 
 _EPSILON = 1e-8
 
@@ -29,13 +30,16 @@ class Validated(NamedTuple):
         return self.loss if self.score is None else -self.score
 
 
-def validate(model: SeparationModel, batches: Iterable[Batch], metric: str, tell: Callable[[int], object]) -> Validated:
-    """Return the scores of a model in evaluation mode.
+def validate(
+    model: SeparationModel, batches: Iterable[tuple[Batch, int]], metric: str, world: World, tell: Callable[[int], None]
+) -> Validated:
+    """Return the scores of a model in evaluation mode, the same in all processes.
 
     Args:
         model: The model.
-        batches: The validation batches.
+        batches: This process's part of the validation batches, and how many chunks of each count, from its first on.
         metric: `loss`, `si_sdr` or `usdr`; silent targets have no score in dB and are left out.
+        world: The processes that share the batches.
         tell: Called with the number of batches that are done.
 
     Raises:
@@ -43,25 +47,29 @@ def validate(model: SeparationModel, batches: Iterable[Batch], metric: str, tell
     """
     total, chunks, scores = 0.0, 0, []
     model.eval()
-    for number, batch in enumerate(batches, start=1):
+    for number, (batch, count) in enumerate(batches, start=1):
         model.set_data(*batch)
         model.test()
-        total += model.compute_loss() * len(batch[0])
-        chunks += len(batch[0])
-        if metric != "loss":
+        loss = model.compute_loss()
+        if count:
+            total += loss * count
+            chunks += count
+        if count and metric != "loss":
             assert model.prediction is not None
             scores.append(_decibels(metric, model.prediction.estimate_audio, model.prediction.target_audio))
         tell(number)
-    if not scores:
-        return Validated(total / chunks)
-    known = torch.cat(scores)
-    if known.numel() == 0:
+    known = torch.cat(scores) if scores else torch.zeros(0)
+    sums = world.sum([total, chunks, float(known.double().sum()), known.numel()])
+    loss, sum_of_scores, num_scores = sums[0] / sums[1], sums[2], sums[3]
+    if metric == "loss":
+        return Validated(loss)
+    if not num_scores:
         raise TrainingError(
             f"training.validation.metric: {metric} has no value, since all targets of the validation chunks are "
             "silent; set it to loss, or validate with other songs"
         )
-    mean = float(known.mean())
-    return Validated(total / chunks, mean if math.isfinite(mean) else -math.inf)
+    mean = sum_of_scores / num_scores
+    return Validated(loss, mean if math.isfinite(mean) else -math.inf)
 
 
 def _decibels(metric: str, estimate: Tensor, target: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from auralflow_core.weights.cache import cache_folder as cache_folder
+    from auralflow_core.weights.contents import weights_groups as weights_groups
+    from auralflow_core.weights.contents import weights_state as weights_state
     from auralflow_core.weights.listener import Listener as Listener
     from auralflow_core.weights.listener import LogListener as LogListener
     from auralflow_core.weights.pickle_machine import Record as Record
@@ -26,6 +28,8 @@ _HOMES = {
     "cache_folder": "cache",
     "load_checkpoint": "unpickle",
     "load_state_dict": "unpickle",
+    "weights_groups": "contents",
+    "weights_state": "contents",
 }
 __all__ = sorted(_HOMES)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import tarfile
-import zlib
+from gzip import GzipFile
+from io import BufferedReader
 from pathlib import Path
 
-from auralflow_core.errors import CheckpointError
+from auralflow_core.errors import AuralflowError, CheckpointError
 from auralflow_core.files import atomic_folder
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 # Far above what weights compress to, far below the thousandfold of a bomb.
-_MAX_RATIO = 100
+_MAX_RATIO = 10
+_BLOCK = 1 << 20
 _MAX_MEMBERS = 10_000
 
 
@@ -30,31 +31,45 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         CheckpointError: The archive is damaged, names a path outside of the folder, holds a link or a device, or
-            would grow to more than a hundred times its size.
+            would grow to more than ten times its size.
     """
     if not hasattr(tarfile, "data_filter"):
         raise CheckpointError(f"{archive}: this Python cannot unpack safely; use 3.10.12, 3.11.4 or newer")
+    is_compressed = not archive.name.endswith(".tar")
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with GzipFile(archive) if is_compressed else archive.open("rb") as file:
+            _check_size(file, archive)
+        with tarfile.open(archive, "r:gz" if is_compressed else "r:") as tar:
             members = _checked_members(tar, archive)
             with atomic_folder(folder) as scratch:
                 tar.extractall(scratch, members, filter="data")
-    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except AuralflowError:
+        raise
+    # tarfile stumbles over damage in any way, from EOFError to ValueError.
+    except Exception as error:
         raise CheckpointError(
             f"{archive}: cannot be unpacked ({error}); download it again with `auralflow download NAME --force`, or "
             "tell the plugin's author"
         ) from error
 
 
+def _check_size(file: GzipFile | BufferedReader, archive: Path) -> None:
+    """Refuse an archive that is far larger than its file, whatever in it makes it so: headers may be, too."""
+    left = (1 << 20) + _MAX_RATIO * archive.stat().st_size
+    while block := file.read(_BLOCK):
+        left -= len(block)
+        if left < 0:
+            raise CheckpointError(f"{archive}: holds far more than its own size; tell the plugin's author")
+
+
 def _checked_members(tar: tarfile.TarFile, archive: Path) -> list[tarfile.TarInfo]:
     members: list[tarfile.TarInfo] = []
-    limit = (1 << 20) + _MAX_RATIO * archive.stat().st_size
     size = 0
     for member in tar:
         if not (member.isfile() or member.isdir()):
             raise CheckpointError(f"{archive}: holds {member.name!r}, which is no plain file; tell the plugin's author")
-        size += member.size
         members.append(member)
-        if size > limit or len(members) > _MAX_MEMBERS:
+        size += member.size  # of a sparse file it is not what is stored
+        if len(members) > _MAX_MEMBERS or size > (1 << 20) + _MAX_RATIO * archive.stat().st_size:
             raise CheckpointError(f"{archive}: holds far more than its own size; tell the plugin's author")
     return members

@@ -7,6 +7,7 @@ Only a fixed table of constructors makes something else, of arguments that are c
 
 from __future__ import annotations
 
+import io
 import pickletools
 import re
 from collections import OrderedDict
@@ -18,8 +19,20 @@ from typing import Any, BinaryIO
 MAX_BYTES = 8 << 20
 """Limit of one pickle, far above what the names and shapes of a large network take."""
 
-# The hash of a nested tuple takes time exponential in its depth, so keys are plain.
-_PLAIN = (str, bytes, int, float, bool, type(None))
+MAX_STEPS = 1 << 19
+"""Limit of its instructions, for the same reason; the shortest of them allocate two hundred times their length."""
+
+MAX_COPIED = 1 << 20
+"""Limit of what calls may copy, in items and characters together: one instruction can copy all that is there."""
+
+MAX_VALUES = 1 << 22
+MAX_DEPTH = 64
+"""Limits of the result, counted as if nothing in it were shared: so much would be printed, compared or validated."""
+
+# The hash of a nested tuple takes time exponential in its depth, so keys are plain. The hashes of large integers and of
+# floats can be chosen to collide.
+_PLAIN = (str, bytes, int, bool, type(None))
+_MAX_KEY_BITS = 32
 _FRACTION = re.compile(r"([+-]?\d{1,18})(?:/(\d{1,18}))?")
 
 Constructor = Callable[..., Any]
@@ -78,27 +91,39 @@ class PickleMachine:
         self._stack: list[Any] = []
         self._below: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def run(self, stream: BinaryIO) -> Any:
         """Run the pickle that begins where the stream stands, and leave the stream behind its end.
 
         Raises:
-            PickleError: It is damaged, too long, or holds an instruction that is not known here.
+            PickleError: It is damaged, too long, or holds an instruction that is not known here; or its result would
+                be endless.
         """
-        self._stack, self._below, self._memo = [], [], {}
+        self._stack, self._below, self._memo, self._copied = [], [], {}, 0
         begin = stream.tell()
+        # A copy: from the file itself an instruction could ask for any number of bytes.
+        program = io.BytesIO(stream.read(MAX_BYTES))
         try:
-            for opcode, argument, position in pickletools.genops(stream):
-                if position is not None and position - begin > MAX_BYTES:
-                    raise PickleError(f"the pickle is longer than {MAX_BYTES:,} bytes")
-                if opcode.name == "STOP":
-                    return self._stack.pop()
-                self._step(opcode.name, argument)
+            value = self._run(program)
         except PickleError:
             raise
         # A damaged program stumbles in any way: over an empty stack, a missing memo, an argument of another type.
         except Exception as error:
+            if program.getbuffer().nbytes == MAX_BYTES:
+                raise PickleError(f"the pickle is longer than {MAX_BYTES:,} bytes") from error
             raise PickleError(f"{type(error).__name__}: {error}") from error
+        stream.seek(begin + program.tell())
+        _check_size(value)
+        return value
+
+    def _run(self, program: BinaryIO) -> Any:
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(program)):
+            if number == MAX_STEPS:
+                raise PickleError(f"the pickle has more than {MAX_STEPS:,} instructions")
+            if opcode.name == "STOP":
+                return self._stack.pop()
+            self._step(opcode.name, argument)
         raise PickleError("the pickle has no end")
 
     def _step(self, name: str, argument: Any) -> None:
@@ -252,6 +277,10 @@ class PickleMachine:
         if not (type(named) is Record and type(args) is tuple and type(kwargs) is dict):
             raise PickleError(f"the pickle calls a {type(named).__name__} with a {type(args).__name__}")
         constructor = self._constructors.get(named.path) if named.args is None and not kwargs else None
+        if constructor:
+            self._copied += sum(len(arg) for arg in args if type(arg) in _SIZED)
+            if self._copied > MAX_COPIED:
+                raise PickleError(f"the pickle copies more than {MAX_COPIED:,} items")
         self._stack.append(constructor(*args) if constructor else Record(named.module, named.name, args, kwargs))
 
     def _refer(self, identity: Any) -> None:
@@ -268,7 +297,31 @@ def _named(argument: str) -> Record:
 def _plain(value: Any) -> Any:
     if type(value) not in _PLAIN:
         raise PickleError(f"the pickle uses a {type(value).__name__} as a key")
+    if type(value) is int and value.bit_length() > _MAX_KEY_BITS:
+        raise PickleError(f"the pickle uses a number of {value.bit_length()} bits as a key")
     return value
+
+
+def _check_size(value: Any) -> None:
+    """Refuse what is small because its parts are shared, and large or endless for whoever walks through it."""
+    measured: dict[int, tuple[int, int]] = {}
+
+    def measure(part: Any, depth: int) -> tuple[int, int]:
+        """Return how many parts there are, and how many levels."""
+        if type(part) not in _CONTAINERS:
+            return 1, 0
+        if id(part) not in measured:
+            measured[id(part)] = 0, MAX_DEPTH + 1  # for what holds itself
+            inner = part.values() if isinstance(part, dict) else part
+            sizes = [measure(item, depth + 1) for item in inner] if depth < MAX_DEPTH else [(0, MAX_DEPTH + 1)]
+            measured[id(part)] = 1 + sum(size for size, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+        return measured[id(part)]
+
+    size, levels = measure(value, 0)
+    if size > MAX_VALUES or levels > MAX_DEPTH:
+        raise PickleError(
+            f"the pickle makes something of more than {MAX_VALUES:,} parts or {MAX_DEPTH} levels, or something endless"
+        )
 
 
 def _frozenset(items: Iterable[Any] = ()) -> frozenset[Any]:
@@ -316,6 +369,8 @@ _VALUES: Mapping[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_SET": set,
 }
+_CONTAINERS = frozenset({dict, OrderedDict, list, tuple})
+_SIZED = _CONTAINERS | {str, bytes, bytearray, set, frozenset}
 _MEMO_WRITES = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _MEMO_READS = frozenset({"GET", "BINGET", "LONG_BINGET"})
 _NOTES = frozenset({"PROTO", "FRAME"})

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from auralflow_core.errors import CheckpointError
-from auralflow_core.weights.pickle_machine import Constructor, PickleError, PickleMachine, Record
+from auralflow_core.weights.pickle_machine import MAX_BYTES, Constructor, PickleError, PickleMachine, Record
 
 # torch/serialization.py: what an older file begins with.
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -146,8 +146,10 @@ def _read_zip(file: BinaryIO) -> Any:
         if sum(member.file_size for member in members) > size:
             raise PickleError("the archive's members overlap")
         root = next((name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")), "")
-        if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
-            raise PickleError("its numbers are big-endian")
+        if f"{root}byteorder" in archive.namelist():
+            with archive.open(f"{root}byteorder") as member:
+                if member.read(8) != b"little":
+                    raise PickleError("its numbers are big-endian")
 
         def fill(key: str, memory: memoryview) -> None:
             if archive.getinfo(f"{root}data/{key}").file_size != len(memory):
@@ -156,7 +158,9 @@ def _read_zip(file: BinaryIO) -> Any:
                 _read_into(member, memory)
 
         storages = _Storages(size, fill)
-        return PickleMachine(_CONSTRUCTORS, storages.open).run(io.BytesIO(archive.read(f"{root}data.pkl")))
+        with archive.open(f"{root}data.pkl") as member:
+            program = io.BytesIO(member.read(MAX_BYTES))
+        return PickleMachine(_CONSTRUCTORS, storages.open).run(program)
 
 
 def _read_older(file: BinaryIO) -> Any:

@@ -76,6 +76,25 @@ class TestOptions:
         plain, changed = (audio(tmp_path / save / "stereo" / "vocals.wav") for save in ("plain", "changed"))
         assert plain.shape == changed.shape and np.abs(plain - changed).max() > 1e-5
 
+    def test_ensemble(self, tiny_settings: list[str], song: Path, invoke: Any, tmp_path: Path) -> None:
+        from auralflow_core.build import build_model
+        from auralflow_core.config import load_config
+
+        for name, seed in (("a", 1), ("b", 2)):
+            targets = ("--targets", "vocals,drums", "--random_seed", seed)
+            invoke("config", name, "SpectrogramNetSimple", "--save", tmp_path, *tiny_settings, *targets)
+            build_model(load_config(tmp_path / name), folder=tmp_path / name).save(0)
+        mean = (tmp_path / "a", "--ensemble", tmp_path / "b", "--ensemble-weights", "1,vocals=3 drums=0")
+        for save, words in {"of_a": mean[:1], "of_b": (tmp_path / "b",), "mean": mean}.items():
+            model, *more = words
+            invoke("separate", model, song, "--save", tmp_path / save, "--bit-depth", "32f", "--quiet", *more)
+        for stem, share in {"vocals": 0.25, "drums": 1}.items():
+            of_a, of_b, both = (audio(tmp_path / at / "mixture" / f"{stem}.wav") for at in ("of_a", "of_b", "mean"))
+            np.testing.assert_allclose(both, share * of_a + (1 - share) * of_b, atol=1e-6)
+            assert np.abs(of_a - of_b).max() > 1e-5
+        [recipe] = json.loads((tmp_path / "mean" / "report.json").read_text())["recipes"].values()
+        assert recipe["settings"]["ensemble"]["weights"] == [1, {"vocals": 3, "drums": 0}]
+
     @pytest.mark.parametrize("words", [("--dtype", "float8"), ("--jobs", "0"), ("--clip", "no"), ("--start", "-1")])
     def test_values_that_click_refuses(self, words: tuple[str, ...], invoke: Any) -> None:
         assert words[0] in invoke("separate", "m", "x.wav", *words, status=2).stderr
@@ -85,6 +104,10 @@ class TestOptions:
         [
             (("--wiener", "-1"), "separation.wiener"),
             (("--ensemble-weights", "a"), "give numbers"),
+            (("--ensemble-weights", "vocals"), "give numbers"),
+            (("--ensemble-weights", "vocals=x"), "give numbers"),
+            (("--ensemble-weights", "vocal=2"), "did you mean vocals"),
+            (("--ensemble-weights", "1,1"), "2 for 1 separators"),
             (("--ensemble", "nowhere"), "nowhere"),
             (("--name-template", "{stem}/{wrong}.{ext}"), "{wrong}"),
             (("--karaoke", "drums"), "no target 'drums'"),

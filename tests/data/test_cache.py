@@ -19,6 +19,8 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from auralflow_core.audio import AudioWriter
 from auralflow_core.cli.cache import cache as cache_command
@@ -28,6 +30,7 @@ from auralflow_core.config.schema import Config
 from auralflow_core.data import cache as cache_module
 from auralflow_core.data.cache import SongCache, cached
 from auralflow_core.data.chunks import ChunkDataset, ChunkKey
+from auralflow_core.data.folder import FolderDataset
 from auralflow_core.data.pcm import PcmSource
 from auralflow_core.data.song import Audio, Song, song_from_files
 from auralflow_core.errors import AuralflowError
@@ -99,6 +102,55 @@ def test_sixteen_bits_where_they_suffice(suffix: str, bit_depth: str, subtype: s
     source = kept.stems["vocals"]
     assert isinstance(source, PcmSource) and source.subtype == subtype
     assert np.array_equal(source.read(0, FRAMES), soundfile.read(path, dtype="float32")[0].T)
+
+
+def test_a_lossy_file_that_begins_with_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Silence fits into 16 bits, what follows does not.
+    monkeypatch.setattr(cache_module, "_WIDENED_BYTES", 1000)
+    path = tmp_path / "vocals.mp3"
+    tone = 0.3 * np.sin(0.1 * np.arange(5 * RATE))
+    tone[: 4 * RATE] = 0
+    with AudioWriter(path, RATE, 2) as writer:
+        writer.write(np.stack([tone, -tone]).astype(np.float32))
+    song = song_from_files("song", {"vocals": path}, None)
+    (kept,) = SongCache(tmp_path / "cache").songs([song])
+    source = kept.stems["vocals"]
+    assert isinstance(source, PcmSource) and source.subtype == "FLOAT"
+    assert np.array_equal(source.read(0, song.frames), song.read_stems(["vocals"])[0])
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 700), min_size=1, max_size=5),
+    turn=st.integers(0, 5),
+    channels=st.integers(1, 3),
+)
+def test_blocks_of_any_size_are_kept_exactly(sizes: list[int], turn: int, channels: int, tmp_path_factory: Any) -> None:
+    rng = np.random.default_rng(len(sizes))
+    blocks: list[Audio] = [
+        (rng.integers(-(2**15), 2**15, (channels, size)) / 2**15).astype(np.float32) for size in sizes
+    ]
+    if turn < len(blocks):
+        blocks[turn][0, -1] += 2.0**-20
+    file = tmp_path_factory.mktemp("source") / "a.flac"
+    file.touch()
+
+    @dataclass(frozen=True)
+    class Blocks:
+        path: Path = file
+        decoding: str = "blocks"
+
+        def read(self, start: int, frames: int) -> Audio:
+            raise AssertionError("the cache reads whole files")
+
+        def blocks(self) -> Iterator[Audio]:
+            yield from blocks
+
+    frames = sum(sizes)
+    (kept,) = SongCache(file.parent / "cache").songs([Song("song", {"a": Blocks()}, None, RATE, channels, frames)])
+    source = kept.stems["a"]
+    assert isinstance(source, PcmSource) and (source.subtype == "PCM_16") == (turn >= len(blocks))
+    assert np.array_equal(source.read(0, frames), np.concatenate(blocks, axis=1))
 
 
 def test_wav_is_not_kept(tmp_path: Path) -> None:
@@ -178,6 +230,16 @@ class TestSettings:
         songs = [make_song(tmp_path)]
         assert cached(songs, config(cache=False, training_cache=str(tmp_path / "cache")), "train") is songs
         assert not (tmp_path / "cache").exists()
+
+    @pytest.mark.parametrize("suffix", ["mp3", "ogg", "m4a"])
+    def test_a_folder_of_songs_in_a_lossy_format(self, suffix: str, tmp_path: Path) -> None:
+        for split in ("train", "valid"):
+            make_song(tmp_path / "data" / split, suffix)
+        songs = FolderDataset(tmp_path / "data", config()).songs("train")
+        kept = cached(songs, config(training_cache=str(tmp_path / "cache")), "train")
+        assert {Path(entry.source).suffix for entry in SongCache(tmp_path / "cache").entries()} == {f".{suffix}"}
+        for ours, theirs in zip(chunks(kept), chunks(songs), strict=True):
+            assert torch.equal(ours[0], theirs[0]) and torch.equal(ours[1], theirs[1])
 
     def test_training_reads_from_it(self, tmp_path: Path) -> None:
         for split in ("train", "valid"):

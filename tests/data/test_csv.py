@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -131,15 +130,39 @@ def test_other_rates_channels_and_formats_are_converted(root: Path) -> None:
             assert mixture.shape == (num_channels, 2000) and targets.shape == (2, num_channels, 2000)
 
 
-def test_songs_of_another_channel_count_are_left_out_and_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_song(root / "stereo", channels=2)
-    write_table(root / "train.csv", row("stereo"), row("songs/one"), row("songs/two"))
-    with caplog.at_level(logging.WARNING):
-        found = names(CsvDataset(root, config(other_channels="discard")), "train")
-    assert found == ["one - mix", "two - mix"]
-    assert "1 of 3 songs are left out, they have not 1 channel(s)" in caplog.text
-    write_table(root / "train.csv", row("stereo"))
-    assert "no song has 1 channel" in refusal(root, row("stereo"), other_channels="discard")
+def test_a_column_has_the_songs_weights(root: Path) -> None:
+    rows = [f"{row(f'songs/{name}')},{weight}" for name, weight in (("one", "2.5"), ("two", ""), ("three", "0"))]
+    write_table(root / "train.csv", *rows, header=f"{HEADER},weight")
+    weights = {song.name: song.weight for song in CsvDataset(root, config()).songs("train")}
+    assert weights == {"one - mix": 2.5, "two - mix": 1, "three - mix": 0}
+    for weight in ("-1", "nan", "inf", "much"):
+        text = refusal(root, f"{row('songs/one')},{weight}", header=f"{HEADER},weight")
+        assert f"line 2: weight '{weight}' is no number from 0 on" in text
+
+
+class TestFilesOfSingleStems:
+    """The table that MSST's dataset_type 3 reads: `instrum,path`."""
+
+    ROWS = tuple(f"{stem},songs/{song}/{stem}.wav" for song in ("one", "two", "three") for stem in ("vocals", "drums"))
+
+    def test_training_has_the_files_and_validation_combines_some(self, root: Path) -> None:
+        (root / "validation.csv").unlink()
+        write_table(root / "train.csv", *self.ROWS, header="instrum,path")
+        dataset = CsvDataset(root, config())
+        train, valid = dataset.songs("train"), dataset.songs("valid")
+        assert len(train) == 4 and all(len(song.stems) == 1 and song.mixture is None for song in train)
+        assert [set(song.stems) for song in valid] == [{"vocals", "drums"}]
+        mixture, targets = ChunkDataset(train, config(), seed=1)[ChunkKey(0, 0)]
+        assert (mixture - targets.sum(0)).abs().max() < 1e-6 and targets.abs().amax((1, 2)).min() > 0.1
+
+    def test_a_table_of_songs_may_validate_it(self, root: Path) -> None:
+        write_table(root / "train.csv", *self.ROWS, header="instrum,path")
+        assert len(CsvDataset(root, config()).songs("train")) == 6
+        assert names(CsvDataset(root, config()), "valid") == ["mix"]
+
+    def test_what_is_wrong_is_named(self, root: Path) -> None:
+        text = refusal(root, "vocals,gone.wav", ",songs/one/drums.wav", header="instrum,path")
+        assert "line 2: gone.wav: no such file; line 3: instrum is empty" in text
 
 
 def test_what_is_wrong_in_a_table_is_named(root: Path) -> None:

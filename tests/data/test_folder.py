@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from auralflow_core.config import DatasetConfig
+from auralflow_core.data.csv import CsvDataset
+from auralflow_core.data.described import DescribedDataset, SongFiles, write_description
 from auralflow_core.data.folder import FolderDataset
+from auralflow_core.data.mix import MixDataset
 from auralflow_core.data.open import detect, fingerprint, pool
 from auralflow_core.data.song import Song
 from auralflow_core.errors import AuralflowError, DataError
@@ -150,6 +153,33 @@ class TestDetectAndPool:
         root = fill("train/a")
         assert detect(root, {"folder": FolderDataset, "never": Never}) == "folder"
         assert detect(root, {"folder": FolderDataset, "never": Never, "always": Always}) == "always"
+
+    def test_what_the_user_wrote_goes_before_what_a_folder_looks_like(self, fill: Callable[..., Path]) -> None:
+        root = fill("a")
+        (root / "train.csv").write_text("mix_path,vocals_path\na/mixture.wav,a/vocals.wav\n")
+        types = {"folder": FolderDataset, "csv": CsvDataset, "described": DescribedDataset, "mix": MixDataset}
+        assert detect(root, types) == "csv"
+        write_description(root / "auralflow-data.json", [SongFiles("a", "train", {}, None)])
+        assert detect(root, types) == "described"
+        (root / "auralflow-mix.json").write_text("{}")
+        assert detect(root, types) == "mix"
+
+    def test_a_description_gives_songs_weights(self, fill: Callable[..., Path]) -> None:
+        root = fill("a", "b", "c")
+        stems: dict[str, dict[str, Path | tuple[Path, ...]]] = {
+            name: {"vocals": root / name / "vocals.wav"} for name in "abc"
+        }
+        files = [
+            SongFiles(name, "train", stems[name], None, weight) for name, weight in zip("ab", (2.5, 0), strict=True)
+        ]
+        write_description(root / "auralflow-data.json", [*files, SongFiles("c", "valid", stems["c"], None)])
+        data = DescribedDataset(root, DatasetConfig())
+        assert [song.weight for split in ("train", "valid") for song in data.songs(split)] == [2.5, 0, 1]
+        for weight in ("-1", "true", '"much"', "NaN", "1e999"):
+            text = f'{{"songs": [{{"name": "a", "split": "train", "stems": {{"v": "a.wav"}}, "weight": {weight}}}]}}'
+            (root / "auralflow-data.json").write_text(text)
+            with pytest.raises(DataError, match=r"songs\[0\].weight: .* is no number from 0 on"):
+                DescribedDataset(root, DatasetConfig())
 
     def test_pool_is_a_seeded_choice_in_order(self, fill: Callable[..., Path]) -> None:
         songs = dataset(fill(*"abcdefgh")).songs("test")

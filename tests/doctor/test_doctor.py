@@ -14,8 +14,10 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from auralflow_core.doctor.finding import CHECKS
-from auralflow_core.doctor.trial import Trial, check_loader, check_memory, check_overfit
+from auralflow_core.config import Config, TrainingConfig, validate
+from auralflow_core.doctor.finding import CHECKS, Finding
+from auralflow_core.doctor.loading import Loading, check_disk_speed, check_loader
+from auralflow_core.doctor.trial import Trial, check_memory, check_overfit
 
 RATE = 8000
 STEMS = ("drums", "bass", "other", "vocals")
@@ -270,25 +272,63 @@ def test_a_full_disk_is_found(invoke: Any, rendered: Path, model_folder: Path, m
     assert found["value"] == "0.1 GiB"
 
 
+def test_compressed_songs_are_tried_as_training_reads_them(
+    invoke: Any, rendered: Path, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AURALFLOW_CACHE", str(tmp_path / "cache"))
+    for path in rendered.glob("*/*/*.wav"):
+        target = tmp_path / "songs" / path.relative_to(rendered).with_suffix(".flac")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(target, *soundfile.read(path))
+    found = findings(invoke, tmp_path / "songs", model_folder, "--quick", "--only", "loader")
+    assert {"disk" in finding["what"] for finding in found} == {False, True}
+    entries = json.loads(invoke("cache", "list", "--json").stdout)["entries"]
+    assert {Path(entry["source"]).parts[-3] for entry in entries} == {"train"}
+
+
 def trial(**facts: Any) -> Trial:
-    usual = {"losses": [1.0] * 20, "step_seconds": 1.0, "load_seconds": 0.1, "chunk_bytes": 1000, "peak_bytes": 2**30}
+    usual = {"losses": [1.0] * 20, "step_seconds": 1.0, "loading": Loading(1.0, 1.0, 1.0, 1), "peak_bytes": 2**30}
     return Trial(**{**usual, **facts})
 
 
+def first(found: Any) -> dict[str, Any]:
+    finding: Finding = next(iter(found))
+    return vars(finding)
+
+
 def test_figures_of_a_trial_are_judged() -> None:
-    from auralflow_core.config import Config, validate
-
     config = validate(Config, {"model": {"type": "none"}})
-    workers = validate(Config, {"model": {"type": "none"}, "training": {"num_workers": 4}})
+    assert config.training.num_workers == 0
+    assert first(check_overfit(trial()))["severity"] == "warning"
+    assert first(check_overfit(trial(losses=[1.0, float("nan")])))["severity"] == "error"
+    assert first(check_overfit(trial(losses=[-1.0, *[-1.5] * 20])))["severity"] == "info"
+    assert first(check_memory(trial(peak_bytes=2**60), 0))["severity"] == "warning"
+    assert first(check_memory(trial(peak_bytes=1), 0))["severity"] == "info"
 
-    def severity(found: Any) -> str:
-        return str(next(iter(found)).severity)
 
-    assert severity(check_loader(trial(), config)) == "info"
-    assert severity(check_loader(trial(load_seconds=3.0), config)) == "warning"
-    assert severity(check_loader(trial(load_seconds=3.0), workers)) == "info"
-    assert severity(check_overfit(trial())) == "warning"
-    assert severity(check_overfit(trial(losses=[1.0, float("nan")]))) == "error"
-    assert severity(check_overfit(trial(losses=[-1.0, *[-1.5] * 20]))) == "info"
-    assert severity(check_memory(trial(peak_bytes=2**60), 0)) == "warning"
-    assert severity(check_memory(trial(peak_bytes=1), 0)) == "info"
+@pytest.mark.parametrize(
+    ("loaded", "workers", "severity", "next_step"),
+    [
+        (1000.0, 0, "info", ""),
+        (40.0, 0, "warning", "set num_workers to 1"),
+        (12.0, 2, "info", ""),
+        (8.0, 2, "warning", "set num_workers to 3"),
+        (1.0, 2, "warning", "22 workers on 4 cores would do"),
+    ],
+)
+def test_a_loader_that_starves_training_is_found(
+    monkeypatch: pytest.MonkeyPatch, loaded: float, workers: int, severity: str, next_step: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    training = TrainingConfig(batch_size=10, num_workers=workers)
+    found = first(check_loader(Loading(loaded, 0, 1, 1), 1.0, training))
+    assert (found["severity"], found["next_step"][: len(next_step)]) == (severity, next_step)
+
+
+@pytest.mark.parametrize(
+    ("from_disk", "gigabytes", "severity"), [(20.0, 100, "info"), (5.0, 1, "info"), (5.0, 100, "warning")]
+)
+def test_a_disk_that_starves_training_is_found(from_disk: float, gigabytes: int, severity: str) -> None:
+    loading = Loading(100.0, from_disk, 1e6, gigabytes * 2**30)
+    found = first(check_disk_speed(loading, 1.0, TrainingConfig(batch_size=10), 16 * 2**30))
+    assert (found["severity"], found["value"]) == (severity, f"{from_disk} chunks/s, {from_disk:.0f} MB/s")

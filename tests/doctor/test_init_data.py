@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from auralflow_core.config import DatasetConfig
+from auralflow_core.data.cache import SongCache
+from auralflow_core.data.described import DescribedDataset
 from auralflow_core.doctor.proposal import propose
 
 
@@ -64,6 +67,38 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
         ["A/stems/A_vocals.wav", "A/stems/A_drums.wav", "A/A_mix.wav"],
         {"train/A": ["drums", "vocals", "+"]},
     ),
+    "MUSDB18-HQ": (
+        [f"{split}/A{split}/{name}.wav" for split in ("train", "test") for name in ("mixture", "vocals", "bass")],
+        {"train/Atrain": ["bass", "vocals", "+"], "test/Atest": ["bass", "vocals", "+"]},
+    ),
+    "DSD100": (
+        [
+            f"{kind}/{split}/{song}/{name}.wav"
+            for split, song in (("Dev", "051 - A"), ("Test", "001 - B"))
+            for kind, name in (("Mixtures", "mixture"), ("Sources", "vocals"), ("Sources", "bass"))
+        ],
+        {"train/051 - A": ["bass", "vocals", "+"], "test/001 - B": ["bass", "vocals", "+"]},
+    ),
+    "Slakh": (
+        [
+            f"{song}/{name}.flac"
+            for song, stem in (("train/Track1", "S01"), ("test/Track2", "S03"))
+            for name in ("mix", "stems/S00", f"stems/{stem}")
+        ],
+        {"train/Track1": ["S00", "S01", "+"], "test/Track2": ["S00", "S03", "+"]},
+    ),
+    "a folder a stem in each song": (
+        ["A/vocals/lead.wav", "A/vocals/backing.wav", "A/guitar/x1.wav", "B/vocals/lead.wav", "B/drums/kick.wav"],
+        {"train/A": ["guitar", "vocals"], "train/B": ["drums", "vocals"]},
+    ),
+    "a folder a stem in each album": (
+        ["X/vocals/A.wav", "X/drums/A.wav", "Y/vocals/A.wav", "Y/drums/A.wav"],
+        {"train/X - A": ["drums", "vocals"], "train/Y - A": ["drums", "vocals"]},
+    ),
+    "a folder a stem below stems": (
+        ["stems/vocals/A.wav", "stems/drums/A.wav", "mixtures/A.wav"],
+        {"train/A": ["drums", "vocals", "+"]},
+    ),
     "artists": (
         ["X/Same/vocals.wav", "Y/Same/vocals.wav"],
         {"train/X - Same": ["vocals"], "train/Y - Same": ["vocals"]},
@@ -75,6 +110,27 @@ LAYOUTS: dict[str, tuple[list[str], dict[str, list[str]]]] = {
 def test_a_layout_is_understood(tmp_path: Path, layout: str) -> None:
     names, expected = LAYOUTS[layout]
     assert shape(lay(tmp_path, names)) == expected
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_several_files_are_one_stem(invoke: Any, tmp_path: Path, suffix: str) -> None:
+    names = [f"{song}/{name}.{suffix}" for song in "AB" for name in ("vocals/lead", "vocals/choir", "drums/kit")]
+    root = lay(tmp_path / "songs", names)
+    assert "choir" in invoke("init-data", root, "--yes").stdout
+    assert not json.loads(invoke("doctor", root, "--only", "files", "--json").stdout)["findings"]
+    [song] = DescribedDataset(root, DatasetConfig()).songs("valid")
+    parts = [soundfile.read(root / song.name / "vocals" / f"{name}.{suffix}")[0] for name in ("choir", "lead")]
+    (kept,) = SongCache(tmp_path / "cache").songs([song])
+    for one in (song, kept):
+        assert np.abs(one.read_stems(["vocals"], 100, 5000)[0, 0] - sum(parts)[100:5100]).max() < 1e-6
+        assert np.abs(one.read_mixture() - one.read_stems(["vocals", "drums"]).sum(axis=0)).max() < 1e-6
+    assert len(SongCache(tmp_path / "cache").entries()) == (3 if suffix == "flac" else 0)
+
+
+def test_a_mixture_of_several_files_is_left_out(tmp_path: Path) -> None:
+    lay(tmp_path, ["A/vocals/a.wav", "A/mix/b.wav", "A/mix/c.wav"])
+    assert shape(tmp_path) == {"train/A": ["vocals"]}
+    assert any("a mixture of several files" in doubt for doubt in propose(tmp_path).doubts)
 
 
 def test_what_is_doubtful_is_listed(tmp_path: Path) -> None:

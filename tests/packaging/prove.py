@@ -24,6 +24,7 @@ TYPES = {
     "auralflow-demucs": {"Demucs", "DemucsBag", "HDemucs", "HTDemucs"},
     "auralflow-spleeter": {"unet.unet", "unet.softmax_unet", "blstm.blstm"},
     "auralflow-conformer": {"Conformer"},
+    "auralflow-wandb": set(),
 }
 
 

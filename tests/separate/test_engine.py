@@ -214,6 +214,18 @@ class TestOverlapAdd:
         assert torch.equal(Separator(model)(audio, 8000), explicit)
         assert not torch.equal(Separator(model, overlap=0.25)(audio, 8000), explicit)
 
+    @pytest.mark.parametrize(
+        "changes", [{}, {"overlap": 0.0}, {"shifts": 2}, {"window": "triangle", "final_segment": "padded"}]
+    )
+    @pytest.mark.parametrize("frames", [0, 1, 1500])
+    def test_a_margin_is_silence_at_both_ends(
+        self, frames: int, changes: dict[str, Any], make_model: ModelMaker
+    ) -> None:
+        model, audio, margin = make_model(None, **changes), noise(1, frames), 100
+        found = Separator(model, margin=margin / 8000)(audio, 8000)
+        padded = Separator(model)(np.pad(audio, ((0, 0), (margin, margin))), 8000)
+        np.testing.assert_array_equal(found, padded[..., margin : margin + frames])
+
 
 class TestIdentity:
     @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 32000, 44100, 48000])

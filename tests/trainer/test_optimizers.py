@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import json
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,13 +105,6 @@ def test_a_network_without_matrices_is_refused_muon(make_trainer: TrainerMaker, 
         make_trainer("model", [], stubborn, optimizer="muon")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("madgrad") is not None, reason="madgrad is installed")
-@pytest.mark.parametrize("name", ["madgrad", "mirrormadgrad"])
-def test_what_is_not_installed_says_how_to_install_it(make_trainer: TrainerMaker, name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is in the package madgrad.*`pip install madgrad`"):
-        make_trainer(optimizer=name)
-
-
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -201,3 +196,88 @@ def test_changed_arguments_hold_after_a_resume(make_trainer: TrainerMaker) -> No
     trainer = make_trainer("model", [], "plain", optimizer={"name": "adamw", "args": {"weight_decay": 0.7}})
     trainer.resume()
     assert trainer.model.optimizer.param_groups[0]["weight_decay"] == 0.7
+
+
+PLUGIN = """
+import torch
+from auralflow_core import hookimpl
+
+class Pushed(torch.optim.SGD):
+    def __init__(self, groups, lr, push=1.0):
+        super().__init__([{**group, "lr": push * group["lr"]} for group in groups], lr=lr)
+
+@hookimpl
+def register_optimizers(register):
+    register("pushed", optimizer=Pushed, summary="longer steps")
+"""
+
+
+@pytest.fixture
+def pushed(install_plugin: Any) -> None:
+    install_plugin("auralflow-pushed", PLUGIN)
+
+
+class TestPlugins:
+    def test_a_registered_optimizer_trains(
+        self,
+        pushed: None,
+        invoke: Callable[..., Any],
+        refused: Callable[..., str],
+        model_folder: Path,
+        song_folder: Path,
+    ) -> None:
+        plugins = json.loads(invoke("list-plugins", "--json").stdout)["plugins"]
+        assert {plugin["name"]: plugin["optimizers"] for plugin in plugins}["auralflow-pushed"] == 1
+        words = ("--optimizer.args.push", "2", "--lr", "0.001", "--tensorboard", "no", "--save_images", "no")
+        quiet = ("--save_audio", "no", "--quiet", "--max_steps", "1")
+        assert "pushed refuses {'pus': 2}" in refused(
+            "train", model_folder, song_folder, "--optimizer.name", "pushed", "--optimizer.args.pus", "2", *quiet
+        )
+        invoke("train", model_folder, song_folder, "--optimizer.name", "pushed", *words, *quiet)
+        [state] = model_folder.glob("checkpoint/step-*/optimizer.pt")
+        assert torch.load(state, weights_only=True)["param_groups"][0]["lr"] == 0.002
+        assert "did you mean pushed" in refused("config", model_folder, "--optimizer", "pusht")
+
+    def test_a_model_separates_without_the_plugin_it_was_trained_with(
+        self, trained_copy: Path, song_folder: Path, invoke: Callable[..., Any], tmp_path: Path
+    ) -> None:
+        path = trained_copy / "config.json"
+        config = json.loads(path.read_text())
+        config["training"]["optimizer"]["name"] = "not installed"
+        path.write_text(json.dumps(config))
+        song = song_folder / "test" / "test song 0" / "mixture.wav"
+        invoke("separate", trained_copy, song, "--save", tmp_path / "stems", "--quiet")
+        assert list((tmp_path / "stems").rglob("*vocals*"))
+
+
+class TestMadgrad:
+    """The package itself, where it is installed."""
+
+    @pytest.mark.parametrize(("name", "class_name"), [("madgrad", "MADGRAD"), ("mirrormadgrad", "MirrorMADGRAD")])
+    def test_it_is_the_packages(self, make_trainer: TrainerMaker, name: str, class_name: str) -> None:
+        package = pytest.importorskip("madgrad")
+        settings = {"optimizer": {"name": name, "args": {"momentum": 0.8, "weight_decay": 0.01}}}
+        theirs = by_hand(
+            make_trainer,
+            lambda each: getattr(package, class_name)(each, lr=0.01, momentum=0.8, weight_decay=0.01),
+        )
+        ours = trained(make_trainer, **settings)
+        assert all(torch.equal(ours[each], theirs[each]) for each in theirs)
+
+    @pytest.mark.parametrize("name", ["madgrad", "mirrormadgrad"])
+    def test_a_resume_changes_nothing(self, make_trainer: TrainerMaker, name: str) -> None:
+        pytest.importorskip("madgrad")
+        unbroken = trained(make_trainer, "unbroken", optimizer=name, max_steps=16)
+        trained(make_trainer, "stopped", optimizer=name, max_steps=5)
+        trainer = make_trainer("stopped", [], "plain", optimizer=name, max_steps=16)
+        trainer.resume()
+        trainer.fit()
+        assert all(torch.equal(weights(trainer)[each], unbroken[each]) for each in unbroken)
+
+    @pytest.mark.parametrize("name", ["madgrad", "mirrormadgrad"])
+    def test_without_the_package_it_says_how_to_install_it(
+        self, make_trainer: TrainerMaker, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "madgrad", None)
+        with pytest.raises(ConfigError, match=r"is in the package madgrad.*`pip install madgrad`"):
+            make_trainer(optimizer=name)

@@ -172,4 +172,4 @@ class TestValidation:
 def test_defaults_leave_everything_as_it_was() -> None:
     config = TrainingConfig()
     assert (config.backprop_every, config.clip_value, config.ema, config.max_steps) == (1, None, None, None)
-    assert (config.scheduler.name, config.optimizer.name, config.validation.metric) == ("plateau", "adam", "loss")
+    assert (config.scheduler.is_cosine, config.optimizer.name, config.validation.metric) == (False, "adam", "loss")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from auralflow_core.config import load_config
 from auralflow_core.errors import ConfigError
 from auralflow_core.registry import Registry
 
@@ -118,6 +119,35 @@ class TestDownload:
     def test_an_unknown_name_stops_before_anything_is_downloaded(self, tone: str, invoke: Any, server: Any) -> None:
         invoke("download", "tone-v1", "nothing", status=1)
         assert server.requests == []
+
+
+class TestConfig:
+    def test_settings_that_the_files_say(self, tone: str, invoke: Any, tmp_path: Path) -> None:
+        result = invoke("config", "mine", "--from", "tone-v1", "--save", tmp_path, "--lr", "0.5")
+        assert "Licence: CC BY 4.0" in result.stderr
+        config = load_config(tmp_path / "mine")
+        assert (config.model.type, config.model.name, config.model.params) == ("Tone", "mine", {"gain": 0.25})
+        assert (config.dataset.targets, config.training.lr) == (["vocals", "rest"], 0.5)
+        assert not list((tmp_path / "mine").glob("checkpoint/*"))
+
+    def test_settings_that_the_plugin_says(self, tone: str, invoke: Any, server: Any, tmp_path: Path) -> None:
+        invoke("config", "mine", "--from", f"tone-mono@{tone}", "--save", tmp_path)
+        assert load_config(tmp_path / "mine").model.type == "Tone" and server.requests == []
+
+    def test_a_model_folder_goes_first(
+        self, tone: str, invoke: Any, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        invoke("config", "tone-v1", "Tone", "--gain", "0.75")
+        invoke("config", "mine", "--from", "tone-v1")
+        assert load_config(tmp_path / "mine").model.params == {"gain": 0.75} and server.requests == []
+
+    @pytest.mark.parametrize(
+        ("source", "words"), [("tone-v9", "did you mean tone-v1"), ("tone.json", "tone.json: no such file; check the")]
+    )
+    def test_unknown_sources(self, source: str, words: str, tone: str, refused: Any, tmp_path: Path) -> None:
+        assert words in refused("config", "mine", "--from", source, "--save", tmp_path)
+        assert not (tmp_path / "mine").exists()
 
 
 class TestByName:

@@ -372,6 +372,25 @@ class TestArchives:
             self.fetch(archive_of({"zeros": bytes(8 << 20)}), make_entry, store)
         assert not list(store.folder.rglob("zeros"))
 
+    def test_bomb_in_a_header(self, make_entry: Any, make_store: Any) -> None:
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+            member = tarfile.TarInfo("a")
+            member.pax_headers = {"comment": "x" * (8 << 20)}
+            tar.addfile(member)
+        with pytest.raises(CheckpointError, match="far more than its own size"):
+            self.fetch(stream.getvalue(), make_entry, make_store())
+
+    @pytest.mark.parametrize("places", ["0,1", ""])
+    def test_sparse_bomb(self, places: str, make_entry: Any, make_store: Any) -> None:
+        stream = io.BytesIO()
+        with tarfile.open(fileobj=stream, mode="w:gz", format=tarfile.PAX_FORMAT) as tar:
+            member = tarfile.TarInfo("a")
+            member.pax_headers = {"GNU.sparse.size": str(1 << 40), "GNU.sparse.map": places}
+            tar.addfile(member)
+        with pytest.raises(CheckpointError, match=r"far more than its own size|cannot be unpacked"):
+            self.fetch(stream.getvalue(), make_entry, make_store())
+
     @pytest.mark.parametrize("spoil", [lambda c: c[: len(c) // 2], lambda c: b"no archive", lambda c: b""])
     def test_damage(self, spoil: Any, make_entry: Any, make_store: Any) -> None:
         content = archive_of({"a": random.Random(3).randbytes(5000)})

@@ -105,7 +105,7 @@ plain = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=4)
+        | st.dictionaries(st.text(max_size=3) | st.integers(-(2**31), 2**31), inner, max_size=4)
         | st.dictionaries(st.text(max_size=3), inner, max_size=3).map(OrderedDict)
     ),
     max_leaves=12,

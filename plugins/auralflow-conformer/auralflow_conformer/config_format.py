@@ -36,6 +36,10 @@ _SAME: Mapping[str, str] = {
     "sequence_scheduler.increase_by_multiplier": "training.sequence_scheduler.increase_by_multiplier",
     "sequence_scheduler.batch_size_multiplier": "training.sequence_scheduler.batch_size_multiplier",
     "checkpointing.save_every_n_steps": "training.checkpointing.save_every_n_steps",
+    "wandb.use": "visuals.wandb.use",
+    "wandb.project_name": "visuals.wandb.project_name",
+    "wandb.name": "visuals.wandb.name",
+    "wandb.id": "visuals.wandb.id",
     "spec_augment.n_time_masks": "training.spec_augment.n_time_masks",
     "spec_augment.time_mask_param": "training.spec_augment.time_mask_param",
     "spec_augment.n_freq_masks": "training.spec_augment.n_freq_masks",
@@ -60,10 +64,6 @@ _FRAMES: Mapping[str, str] = {
 
 # Keys without a counterpart, and what takes their place.
 _INSTEAD: Mapping[str, str] = {
-    "wandb.use": "not yet; losses are written for TensorBoard: visuals.tensorboard",
-    "wandb.project_name": "not yet; runs lie in the model folder: NAME/runs",
-    "wandb.name": "not yet; a run has the model folder's name: NAME",
-    "wandb.id": "not yet; `auralflow train NAME FOLDER --resume` goes on with a run that was stopped",
     "checkpointing.dir": "checkpoints lie in the model folder: NAME/checkpoint",
     "data.path": "songs rather than pairs of audio and text: `auralflow train NAME FOLDER`",
 }

@@ -64,7 +64,8 @@ def test_the_document(document: Path) -> None:
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     assert paths(theirs) <= set(lines)
     assert "training.max_steps" in lines["sequence_scheduler.stop_after"]
-    assert "not yet" in lines["wandb.use"] and "auralflow train" in lines["data.path"]
+    assert config.visuals.wandb.model_dump() == theirs["wandb"]
+    assert "visuals.wandb.use" in lines["wandb.use"] and "auralflow train" in lines["data.path"]
 
 
 def test_every_key_is_accounted_for(document: Path) -> None:

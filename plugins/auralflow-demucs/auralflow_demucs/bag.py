@@ -61,6 +61,11 @@ class DemucsBag(nn.Module):
         self.register_buffer("weights", rows / rows.sum(0), persistent=False)
         self._counts = [any(row) for row in weights]
 
+    @property
+    def members(self) -> list[tuple[nn.Module, Tensor]]:
+        """Each network, with its share of each target: separated side by side, by segments of their own."""
+        return list(zip(self.models, self.weights, strict=True))
+
     def valid_length(self, length: int) -> int:
         """Return the shortest length that a member asks for; the others fill up with zeros themselves."""
         lengths: list[int] = [model.valid_length(length) for model in self.models]  # type: ignore[operator]

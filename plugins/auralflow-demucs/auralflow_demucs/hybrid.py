@@ -170,13 +170,15 @@ class HybridUNet(nn.Module, ABC):
             skips.append(x)
         deep, deep_t = self.bottleneck(x, xt)
         for index, decode in enumerate(self.decoder, start=len(self.tdecoder) - len(self.decoder)):
-            deep, before = decode(deep, skips.pop(), lengths.pop())
-            if index < 0:
+            decode_t = self.tdecoder[index] if index >= 0 else None
+            assert isinstance(decode, HDecLayer) and isinstance(decode_t, HDecLayer | None)
+            if decode_t is not None and decode_t.is_empty:
+                gated = decode.gated(deep, skips.pop())
+                deep = decode.widened(gated, lengths.pop())
+                deep_t = decode_t.widened(gated.squeeze(2), lengths_t.pop())
                 continue
-            decode_t = self.tdecoder[index]
-            if decode_t.is_empty:
-                deep_t, _ = decode_t(before.squeeze(2), None, lengths_t.pop())
-            else:
-                deep_t, _ = decode_t(deep_t, skips_t.pop(), lengths_t.pop())
+            deep = decode(deep, skips.pop(), lengths.pop())
+            if decode_t is not None:
+                deep_t = decode_t(deep_t, skips_t.pop(), lengths_t.pop())
         assert deep is not None and deep_t is not None
         return deep, deep_t

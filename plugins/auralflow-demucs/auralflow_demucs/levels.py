@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from auralflow_demucs.products import gated, rows, tiles, widen
 from auralflow_demucs.residual import DConv
+
+# Without gradients a layer of the frequency branch maps so many frequencies at once: what lies between its convolutions
+# is several times as large as what comes in and goes out, and stays in the processor's cache.
+_TILE = 32
 
 
 @dataclass(frozen=True)
@@ -44,10 +49,18 @@ class Shape:
         """Return a normalization of so many channels."""
         return nn.GroupNorm(self.groups, channels) if self.groups else nn.Identity()
 
-    def gate(self, channels: int, context: int) -> nn.Module:
+    def gate(self, channels: int, context: int) -> nn.Conv1d | nn.Conv2d:
         """Return the convolution whose output is gated down to the channels again."""
         make = nn.Conv2d if self.is_freq else nn.Conv1d
         return make(channels, 2 * channels, 1 + 2 * context, padding=context)
+
+    def can_tile(self, context: int = 0) -> bool:
+        """Whether a few frequencies at a time give the same, where `context` of them are seen to each side."""
+        return self.is_freq and not context and self.can_gate()
+
+    def can_gate(self) -> bool:
+        """Whether the gated convolution may go piece by piece."""
+        return not (self.groups or torch.is_grad_enabled())
 
 
 class HEncLayer(nn.Module):
@@ -67,8 +80,9 @@ class HEncLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
+        self.context = context
         self.is_empty = is_empty
-        self.conv: nn.Module
+        self.conv: nn.Conv1d | nn.Conv2d
         if shape.is_freq:
             self.conv = nn.Conv2d(
                 inputs, outputs, (shape.kernel_size, 1), (shape.stride, 1), padding=(shape.padding, 0)
@@ -92,17 +106,35 @@ class HEncLayer(nn.Module):
         if not self.shape.is_freq:
             x = x.flatten(1, 2) if x.dim() == 4 else x
             x = functional.pad(x, (0, -x.shape[-1] % self.shape.stride))
+        elif inject is None and not self.is_empty and self.shape.can_tile(self.context):
+            return self._by_tiles(x)
         x = self.conv(x)
         if self.is_empty:
             return x
         if inject is not None:
             x = x + inject.unsqueeze(2)
+        return self._refined(x)
+
+    def _refined(self, x: Tensor) -> Tensor:
+        """Apply all that follows the strided convolution."""
         x = functional.gelu(self.norm1(x))
         if self.dconv is not None:
             x = self.dconv(x)
+        if isinstance(self.rewrite, nn.Conv1d) and self.shape.can_gate():
+            return gated(self.rewrite, x)
         if self.rewrite is not None and self.norm2 is not None:
             x = functional.glu(self.norm2(self.rewrite(x)), dim=1)
         return x
+
+    def _by_tiles(self, x: Tensor) -> Tensor:
+        kernel, stride, padding = self.shape.kernel_size, self.shape.stride, self.shape.padding
+        bins = (x.shape[2] + 2 * padding - kernel) // stride + 1
+        out = x.new_empty(x.shape[0], self.conv.out_channels, bins, x.shape[3])
+        for begin, end in tiles(bins, _TILE):
+            part = rows(x, begin * stride - padding, (end - 1) * stride - padding + kernel)
+            down = torch.conv2d(part, self.conv.weight, self.conv.bias, self.conv.stride)
+            out[:, :, begin:end] = self._refined(down)
+        return out
 
 
 class HDecLayer(nn.Module):
@@ -131,9 +163,10 @@ class HDecLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = shape
+        self.context = context
         self.is_last = is_last
         self.is_empty = is_empty
-        self.conv_tr: nn.Module
+        self.conv_tr: nn.ConvTranspose1d | nn.ConvTranspose2d
         if shape.is_freq:
             self.conv_tr = nn.ConvTranspose2d(inputs, outputs, (shape.kernel_size, 1), (shape.stride, 1))
         else:
@@ -145,33 +178,70 @@ class HDecLayer(nn.Module):
         self.norm1 = shape.norm(2 * inputs) if shape.rewrite else None
         self.dconv = dconv
 
-    def forward(self, x: Tensor | None, skip: Tensor | None, length: int) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor | None, skip: Tensor | None, length: int) -> Tensor:
         """Map a level's input to the input of the level above it.
 
         Args:
             x: `(B, C, F, T)` or `(B, C, T)`; a frequency axis of length 1 is added where it is wanted.
             skip: What the encoder gave at this level; one of the two may be missing, which stands for zero.
             length: T of the output, for the time branch.
-
-        Returns:
-            The output, and what its transposed convolution was given.
         """
-        if x is not None and self.shape.is_freq and x.dim() == 3:
-            x = x.unsqueeze(2)
-        x = skip if x is None else x if skip is None else x + skip
-        assert x is not None
-        if not self.is_empty:
-            if self.rewrite is not None and self.norm1 is not None:
-                x = functional.glu(self.norm1(self.rewrite(x)), dim=1)
-            if self.dconv is not None:
-                x = self.dconv(x)
-        y = self.norm2(self.conv_tr(x))
+        if self.shape.can_tile() and not self.is_empty:
+            return self._by_tiles([self._with_axis(part) for part in (x, skip) if part is not None])
+        return self.widened(self.gated(x, skip), length)
+
+    def gated(self, x: Tensor | None, skip: Tensor | None) -> Tensor:
+        """Return what the transposed convolution is given; arguments as those of `forward`."""
+        parts = [self._with_axis(part) for part in (x, skip) if part is not None]
+        return self._refined(sum(parts[1:], parts[0]), self.context)
+
+    def widened(self, x: Tensor, length: int) -> Tensor:
+        """Apply the transposed convolution and what follows it."""
+        assert self.conv_tr.bias is not None
+        bias = self.conv_tr.bias
+        y: Tensor = self.norm2(widen(self.conv_tr, x) + bias.reshape(-1, *[1] * (x.dim() - 2)))
         padding = self.shape.padding
         if not self.shape.is_freq:
             y = y[..., padding : padding + length]
         elif padding:
             y = y[..., padding:-padding, :]
-        return y if self.is_last else functional.gelu(y), x
+        return y if self.is_last else functional.gelu(y)
+
+    def _with_axis(self, x: Tensor) -> Tensor:
+        return x.unsqueeze(2) if self.shape.is_freq and x.dim() == 3 else x
+
+    def _refined(self, x: Tensor, padding: int | tuple[int, int]) -> Tensor:
+        """Apply all that precedes the transposed convolution; `padding` is the gated one's."""
+        if self.is_empty:
+            return x
+        if isinstance(self.rewrite, nn.Conv1d) and self.shape.can_gate():
+            x = gated(self.rewrite, x)
+        elif self.rewrite is not None and self.norm1 is not None:
+            convolve = functional.conv2d if self.shape.is_freq else functional.conv1d
+            rewritten = convolve(x, self.rewrite.weight, self.rewrite.bias, padding=padding)
+            x = functional.glu(self.norm1(rewritten), dim=1)
+        return x if self.dconv is None else self.dconv(x)
+
+    def _by_tiles(self, parts: list[Tensor]) -> Tensor:
+        """Map the sum of the parts; the rows that two tiles share are added up."""
+        kernel, stride, padding = self.shape.kernel_size, self.shape.stride, self.shape.padding
+        batch, _, bins, frames = parts[0].shape
+        context = self.context if self.rewrite is not None else 0
+        bias = self.conv_tr.bias
+        assert bias is not None
+        out = parts[0].new_empty(batch, self.conv_tr.out_channels, stride * (bins - 1) + kernel - 2 * padding, frames)
+        shared = parts[0].new_zeros(())
+        for begin, end in tiles(bins, _TILE):
+            here = [rows(part, begin - context, end + context) for part in parts]
+            y = widen(self.conv_tr, self._refined(sum(here[1:], here[0]), (0, context)))
+            y[:, :, : kernel - stride] += shared
+            shared = y[:, :, -(kernel - stride) :]
+            done = y if end == bins else y[:, :, : -(kernel - stride)]
+            first = max(0, padding - begin * stride)
+            place = out[:, :, begin * stride - padding + first :][:, :, : done.shape[2] - first]
+            done = done[:, :, first : first + place.shape[2]] + bias[:, None, None]
+            place.copy_(done if self.is_last else functional.gelu(done))
+        return out
 
 
 class ScaledEmbedding(nn.Module):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.plan import ATTENTION_HEADS
+from auralflow_demucs.products import tiles
 
 # The LSTM sees at most so many steps at once, in frames that overlap by half.
 _MAX_STEPS = 200
@@ -107,8 +108,10 @@ class Branch(nn.Sequential):
         scales = torch.cat([scale.scale, torch.ones_like(scale.scale)])  # of what is gated, not of the gates
         matrix = torch.cat([factor.unsqueeze(2) * weight, bias.unsqueeze(2)], dim=2) * scales.unsqueeze(1)
         with_one = functional.pad(hidden, (0, 0, 0, 1), value=1.0)
-        added: Tensor = functional.glu(matrix @ with_one, dim=1)
-        return x + added
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for begin, end in tiles(x.shape[2]):
+            out[..., begin:end] = x[..., begin:end] + functional.glu(matrix @ with_one[..., begin:end], dim=1)
+        return out
 
 
 def _dilated(conv: nn.Conv1d, x: Tensor) -> Tensor:

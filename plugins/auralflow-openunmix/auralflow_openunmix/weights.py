@@ -30,6 +30,7 @@ _MONO_16000: Mapping[str, int] = {
     "window_size": 1024,
     "hop_length": 512,
 }
+_OPTIMIZER: Mapping[str, Any] = {"name": "adam", "args": {"weight_decay": 1e-5}}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Release:
         return {
             "model": {"params": dict(self.params)},
             "dataset": {"targets": list(self.targets), "stft_padding": "reflect", "sample_length": 6, **self.dataset},
-            "training": {"criterion": "l2", "lr": 1e-3, "batch_size": 16},
+            "training": {"criterion": "l2", "lr": 1e-3, "batch_size": 16, "optimizer": _OPTIMIZER},
             "separation": {"segment": 60, "overlap": 0.1, "wiener": 1},
         }
 

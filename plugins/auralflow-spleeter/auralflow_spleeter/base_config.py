@@ -45,6 +45,8 @@ _SAME: Mapping[str, tuple[str, ...]] = {
     "random_seed": ("training.random_seed",),
     # An epoch has a step at least, so that epochs do not end it first.
     "train_max_steps": ("training.max_steps", "training.max_epochs"),
+    "save_checkpoints_steps": ("training.checkpointing.save_every_n_steps",),
+    "save_summary_steps": ("visuals.save_summary_steps",),
     "n_chunks_per_song": ("dataset.n_chunks_per_song",),
     "training_cache": ("dataset.training_cache",),
     "validation_cache": ("dataset.validation_cache",),
@@ -63,14 +65,13 @@ _PLACEHOLDER = "path/to/"
 _INSTEAD: Mapping[str, str] = {
     "model_dir": "the model folder NAME",
     "chunk_duration": "a chunk has T frames: sample_length",
-    "throttle_secs": "TensorFlow's; validation follows each epoch",
-    "save_checkpoints_steps": "TensorFlow's; a checkpoint follows each epoch",
-    "save_summary_steps": "TensorFlow's; tensorboard says whether losses are written to runs/",
+    "throttle_secs": "TensorFlow's; validation follows each epoch, or validation.every_n_steps",
     "train_csv": "a placeholder; name a table with --train_csv, or put train.csv into the data's folder",
     "validation_csv": "a placeholder; name a table with --validation_csv, or put validation.csv into the data's folder",
     "loss_type": "criterion l1, Spleeter's L1_mask; its weighted form is not there",
     "optimizer": "Adam, Spleeter's default",
     "MWF": "wiener 0: no Wiener filtering",
+    "mask_extension": "MWF gives nothing above bin F to anyone",
     "separation_exponent": "MWF, or a single instrument, has no use for it",
     "stft_backend": "torch",
     "audio_adapter": "libsndfile, and PyAV for what it cannot read",
@@ -113,6 +114,8 @@ def _settings(key: str, value: Any, whole: Mapping[str, Any]) -> dict[str, Any]:
     elif key == "T":
         seconds = _seconds(whole)
         settings = {"model.params.T": value, "dataset.sample_length": seconds, "separation.segment": seconds}
+    elif key == "mask_extension" and whole.get("MWF"):
+        settings = {}
     elif key == "separation_exponent" and _has_ratio_masks(whole):
         settings = {"separation.separation_exponent": value}
     elif key == "MWF" and value:

@@ -8,6 +8,8 @@ Shapes: B batch, T target, C channel, N frame, F bin.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +66,10 @@ class SpleeterBLSTM(nn.Module):
         estimates = torch.stack([instrument(features) for instrument in self.instruments], dim=1)
         estimates = estimates.reshape(*estimates.shape[:-1], self.pieces.bins, -1).permute(0, 1, 4, 2, 3)
         return self.pieces.join(estimates / pieces.unsqueeze(1).clamp_min(_MAGNITUDE_FLOOR), magnitude)
+
+    def mask_windows(self, windows: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Estimate masks as `forward` does, for magnitudes `(B, C, F, n)` that come by windows; yield each one's."""
+        return self.pieces.mask_windows(self, windows)
 
 
 class InstrumentBLSTM(nn.Module):

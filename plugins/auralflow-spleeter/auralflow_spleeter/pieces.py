@@ -5,8 +5,11 @@ Shapes: B batch, P piece, T target, C channel, F bin, N frame.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,3 +42,38 @@ class Pieces(NamedTuple):
         # (B, P, T, C, frames, bins) -> (B, T, C, bins, P, frames)
         by_item = masks.reshape(batch, -1, *masks.shape[1:]).permute(0, 2, 3, 5, 1, 4)
         return by_item.flatten(-2)[..., : min(bins, self.bins), :frames]
+
+    def mask_windows(self, estimate: Callable[[Tensor], Tensor], windows: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Estimate masks of a spectrogram that comes by windows, piece by piece: no more than one piece is held.
+
+        Args:
+            estimate: Maps magnitudes `(B, C, F, n)` to masks `(B, T, C, bins, n)`, whose pieces do not know each other.
+            windows: Magnitudes `(B, C, F, n)`, successive in time, of any lengths.
+
+        Yields:
+            The masks of each window.
+        """
+        sizes: deque[int] = deque()
+        waiting: list[Tensor] = []  # magnitudes of less than a piece
+        masks: list[Tensor] = []  # masks of less than a window
+        for window in windows:
+            sizes.append(window.shape[-1])
+            held = torch.cat([*waiting, window], dim=-1)
+            whole = held.shape[-1] // self.frames * self.frames
+            waiting = [held[..., whole:]]
+            if whole:
+                masks.append(estimate(held[..., :whole]))
+                masks = yield from _given_out(masks, sizes)
+        if waiting and waiting[0].shape[-1]:
+            masks.append(estimate(waiting[0]))
+        yield from _given_out(masks, sizes)
+
+
+def _given_out(masks: list[Tensor], sizes: deque[int]) -> Generator[Tensor, None, list[Tensor]]:
+    """Yield the masks of the windows that are complete, and return the rest."""
+    held = torch.cat(masks, dim=-1) if masks else None
+    while held is not None and sizes and sizes[0] <= held.shape[-1]:
+        size = sizes.popleft()
+        yield held[..., :size]
+        held = held[..., size:]
+    return [] if held is None else [held]

@@ -10,7 +10,7 @@ Shapes: B batch, T target, C channel, N frame, F bin; inside of the U-Net, time 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import torch
@@ -83,6 +83,10 @@ class SpleeterUNet(nn.Module):
         pieces = self.pieces.cut(magnitude).contiguous(memory_format=torch.channels_last)
         logits = torch.stack([instrument(pieces) for instrument in self.instruments], dim=1)
         return self.pieces.join(self.mask_activation(logits), magnitude)
+
+    def mask_windows(self, windows: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Estimate masks as `forward` does, for magnitudes `(B, C, F, n)` that come by windows; yield each one's."""
+        return self.pieces.mask_windows(self, windows)
 
 
 class SpleeterSoftmaxUNet(SpleeterUNet):

@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from auralflow_core.errors import CheckpointError
+from auralflow_spleeter.blstm import LAYERS
 from auralflow_spleeter.params import LEVELS
 from auralflow_spleeter.tensorflow import TensorBundle
 
 CONVOLUTIONS = LEVELS + 1
 NORMS = 2 * LEVELS
+
+# Spleeter takes `CuDNNLSTM`, whose weights are named so; Keras' other LSTM has its cell's name in between.
+_LSTM_PARTS = ("kernel", "recurrent_kernel", "bias")
+_LSTM = re.compile(rf"bidirectional(?:_(\d+))?/(forward|backward)_\w+/(?:\w+/)?({'|'.join(_LSTM_PARTS)})")
+_DENSE = re.compile(r"time_distributed(?:_(\d+))?/(?:\w+/)?(kernel|bias)")
 
 _CONVOLUTION = re.compile(r"conv2d(?:_\d+)?/kernel")
 _NORM_NAMES = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -33,6 +39,36 @@ def read_unet(path: str | Path) -> dict[str, Tensor]:
     """
     bundle = TensorBundle(path)
     return {name: _tensor(bundle, source) for name, source in weight_names(bundle)} | _counters(bundle)
+
+
+def read_blstm(path: str | Path) -> dict[str, Tensor]:
+    """Return the state dict of `SpleeterBLSTM` from Spleeter's checkpoint, as `read_unet` does.
+
+    Raises:
+        CheckpointError: There is no checkpoint, it is damaged, or it is not one of Spleeter's BLSTMs.
+    """
+    bundle = TensorBundle(path)
+    lstms, denses = _layers(bundle, _LSTM), _layers(bundle, _DENSE)
+    is_whole = all(len(names) == 6 for names in lstms) and all(len(names) == 2 for names in denses)
+    if not denses or not is_whole or len(lstms) != LAYERS * len(denses):
+        raise CheckpointError(
+            f"{bundle.index}: has {len(lstms)} bidirectional and {len(denses)} dense layers where a BLSTM of Spleeter "
+            f"has {LAYERS} and one for each instrument; is it a checkpoint of another architecture?"
+        )
+    state: dict[str, Tensor] = {}
+    for number, names in enumerate(lstms):
+        instrument, layer = divmod(number, LAYERS)
+        for direction, suffix in (("forward", ""), ("backward", "_reverse")):
+            kernel, recurrent, bias = (_tensor(bundle, names[f"{direction}/{part}"]) for part in _LSTM_PARTS)
+            # cuDNN adds one bias to each of the two products, Keras' own LSTM one to both; gates are in torch's order.
+            biases = bias.chunk(2) if len(bias) == 2 * len(kernel) else (bias, torch.zeros_like(bias))
+            names_of_torch = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            for name, value in zip(names_of_torch, (kernel, recurrent, *biases), strict=True):
+                state[f"instruments.{instrument}.lstm.{name}_l{layer}{suffix}"] = value
+    for instrument, names in enumerate(denses):
+        state[f"instruments.{instrument}.dense.weight"] = _tensor(bundle, names["kernel"])
+        state[f"instruments.{instrument}.dense.bias"] = _tensor(bundle, names["bias"])
+    return state
 
 
 def from_archive(paths: Mapping[str, Path]) -> dict[str, Tensor]:
@@ -60,6 +96,16 @@ def weight_names(bundle: TensorBundle) -> Iterator[tuple[str, str]]:
         for level in range(1, LEVELS):
             yield from _norm(f"{ours}.down.{level}.norm", norm + level - 1)
         yield from _convolution(f"{ours}.head", "conv2d", convolution + LEVELS)
+
+
+def _layers(bundle: TensorBundle, pattern: re.Pattern[str]) -> list[dict[str, str]]:
+    """Return the names of each layer's weights, by their parts, in the order in which the layers were made."""
+    layers: dict[int, dict[str, str]] = {}
+    for name in bundle.names:
+        if found := pattern.fullmatch(name):
+            number, *parts = found.groups()
+            layers.setdefault(int(number or 0), {})["/".join(parts)] = name
+    return [layers[number] for number in sorted(layers)]
 
 
 def _num_instruments(bundle: TensorBundle) -> int:
@@ -90,8 +136,9 @@ def _tensor(bundle: TensorBundle, name: str) -> Tensor:
     values = bundle.read(name)
     if values.dtype != "float32":
         raise CheckpointError(f"{bundle.index}: tensor {name!r} is {values.dtype}, where float32 is expected")
-    # Kernels are (height, width, in, out), transposed ones (height, width, out, in); ours begin with the last two.
-    order = (3, 2, 0, 1) if values.ndim == 4 else range(values.ndim)
+    # Kernels are (height, width, in, out) or (in, out), transposed ones (height, width, out, in); ours begin with the
+    # last two the other way round.
+    order = {4: (3, 2, 0, 1), 2: (1, 0)}.get(values.ndim, range(values.ndim))
     return torch.from_numpy(values.transpose(order).copy())
 
 

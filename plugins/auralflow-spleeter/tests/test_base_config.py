@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,39 @@ def configured(theirs: dict[str, Any], folder: Path, *words: object, status: int
     return (load_config(folder / "m") if status == 0 else None), printed
 
 
+# Every key that Spleeter documents, or reads without saying so, with a value that has a counterpart where there is one.
+EVERY_KEY: dict[str, Any] = {
+    **FOUR,
+    "train_csv": "a/train.csv",
+    "validation_csv": "a/validation.csv",
+    "chunk_duration": 20.0,
+    "loss_type": "L1_mask",
+    "optimizer": "Adam",
+    "stft_backend": "auto",
+    "audio_adapter": None,
+    "model": {
+        "type": "unet.unet",
+        "params": {**STEMS["4stems"]["model"]["params"], "conv_n_filters": [16, 32, 64, 128, 256, 512]},
+    },
+}
+
+
+def test_the_readme_says_what_becomes_of_each_key() -> None:
+    readme = Path(__file__).parents[1].joinpath("README.md").read_text()
+    table = dict(
+        re.findall(r"^\| `([\w.]+)` \| (.*?) \|$", readme[readme.index("| key of Spleeter |") :], re.MULTILINE)
+    )
+    with_masks, with_filter = convert(EVERY_KEY), convert({**EVERY_KEY, "MWF": True})
+    taken = {**with_masks.taken, "MWF": with_filter.taken["MWF"]}
+    assert set(table) == {*with_masks.taken, *with_masks.left, "MWF"}
+    for key, text in table.items():
+        said = re.findall(r"`([\w.]+)`", text.split(";")[0])
+        assert (said == taken[key].split(", ")) if key in taken else text.startswith("nothing"), key
+    assert {"mask_extension", "separation_exponent"} <= set(with_filter.left)
+    validate(Config, with_masks.data)
+    validate(Config, with_filter.data)
+
+
 @pytest.mark.parametrize("stems", STEMS)
 def test_the_published_files(stems: str, tmp_path: Path) -> None:
     theirs = {**SHARED, **STEMS[stems]}
@@ -94,6 +128,7 @@ def test_the_published_files(stems: str, tmp_path: Path) -> None:
     lines = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     named = {*theirs, "model.type", *(f"model.params.{name}" for name in theirs["model"]["params"])} - {"model"}
     assert named <= set(lines)
+    assert (config.training.checkpointing.save_every_n_steps, config.visuals.save_summary_steps) == (300, 5)
     assert "TensorFlow" in lines["throttle_secs"] and "placeholder" in lines["train_csv"]
 
 

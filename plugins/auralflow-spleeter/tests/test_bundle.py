@@ -181,6 +181,34 @@ def test_announced_sizes_are_not_allocated(table_bytes: Callable[..., bytes], tm
     assert peak < 1 << 20
 
 
+def test_one_block_is_not_read_again_and_again(
+    monkeypatch: pytest.MonkeyPatch, table_bytes: Callable[..., bytes]
+) -> None:
+    """A small index of many places that all lead to one block without entries."""
+    monkeypatch.setattr("auralflow_spleeter.tensorflow.table._MOST_UNPACKED_BYTES", 1000)
+    assert len(read_table(table_bytes({bytes([number]): b"x" for number in range(20)}, 1))) == 20
+    helpers = table_bytes.__globals__
+    empty = b"\0" * 400 + (100).to_bytes(4, "little") + b"\0"
+    block = empty + helpers["masked"](empty).to_bytes(4, "little")
+    places = [(bytes([number]), varint(0) + varint(len(empty) - 1)) for number in range(3)]
+    index = helpers["block_bytes"](places) + b"\0"
+    index_handle = varint(len(block)) + varint(len(index) - 1)
+    footer = (varint(0) + varint(0) + index_handle).ljust(40, b"\0") + table_bytes({})[-8:]
+    with pytest.raises(DamageError, match="1000 bytes together"):
+        read_table(block + index + helpers["masked"](index).to_bytes(4, "little") + footer)
+
+
+def test_tensors_do_not_share_their_bytes(
+    table_bytes: Callable[..., bytes], checkpoint: Path, tensors: dict[str, Any], tmp_path: Path
+) -> None:
+    """Many names for one large tensor would be a small file that fills the memory."""
+    whole = read_table(checkpoint.with_name("model.index").read_bytes())
+    twins = {f"twin_{number}".encode(): whole[b"layer_39/kernel"] for number in range(50)}
+    (tmp_path / "model.index").write_bytes(table_bytes({**whole, **twins}))
+    shutil.copy(checkpoint.with_name("model.data-00000-of-00001"), tmp_path)
+    assert "bytes, and its tensors" in refusal(lambda: TensorBundle(tmp_path).read("twin_0"))
+
+
 def varint(value: int) -> bytes:
     low, rest = value & 0x7F, value >> 7
     return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])

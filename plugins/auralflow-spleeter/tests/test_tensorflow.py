@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,15 @@ import pytest
 import torch
 from torch import nn
 
-from auralflow.models import SpleeterSoftmaxUNet, SpleeterUNet
+import auralflow
+from auralflow.models import SpleeterBLSTM, SpleeterSoftmaxUNet, SpleeterUNet
 from auralflow_core.build import build_model
 from auralflow_core.config import Config, validate
+from auralflow_core.errors import CheckpointError
 from auralflow_core.model import SeparationModel
 from auralflow_spleeter.base_config import convert
 from auralflow_spleeter.tensorflow import TensorBundle
-from auralflow_spleeter.weights import read_unet, weight_names
+from auralflow_spleeter.weights import read_blstm, read_unet, weight_names
 
 DATA = Path(__file__).parent / "data"
 FILTERS = (2, 3, 2, 4, 3, 2)
@@ -56,6 +60,40 @@ def test_masks_are_those_of_keras(
     expected = outputs[output][:, 0]
     assert expected.std() > 0.05
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_estimates_are_those_of_keras_lstms() -> None:
+    network = SpleeterBLSTM(2, 2, piece_frames=12, piece_bins=5, lstm_units=3).eval()
+    network.load_state_dict(read_blstm(DATA / "blstm"))
+    with np.load(DATA / "blstm.npz") as file:
+        image, expected = file["image"], file["estimates"]
+    magnitude = torch.from_numpy(image).permute(0, 3, 2, 1)
+    with torch.no_grad():
+        estimates = network(magnitude) * magnitude.unsqueeze(1)  # (batch, target, channel, bin, frame)
+    assert expected.std() > 0.05
+    np.testing.assert_allclose(estimates.permute(1, 0, 4, 3, 2).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_names_and_the_bias_of_keras_other_lstm(write_bundle: Callable[..., Path], tmp_path: Path) -> None:
+    bundle = TensorBundle(DATA / "blstm")
+    tensors: dict[str, Any] = {}
+    for name in bundle.names:
+        values = bundle.read(name)
+        if name.startswith("bidirectional") and name.endswith("/bias"):
+            values = values.reshape(2, -1).sum(0)
+        tensors[re.sub(r"cu_dnnlstm(_\d+)?/", r"lstm\1/lstm_cell/", name)] = values
+    expected, found = read_blstm(DATA / "blstm"), read_blstm(write_bundle(tmp_path / "model", tensors))
+    for name, values in expected.items():
+        other = name.replace("bias_ih", "bias_hh")
+        both = (values + expected[other], found[name] + found[other]) if "bias_ih" in name else (values, found[name])
+        assert "bias_hh" in name or torch.equal(*both)
+
+
+def test_one_architecture_is_not_taken_for_the_other() -> None:
+    with pytest.raises(CheckpointError, match="0 bidirectional and 0 dense layers"):
+        read_blstm(DATA / "unet")
+    with pytest.raises(CheckpointError, match="has 0 convolutions"):
+        read_unet(DATA / "blstm")
 
 
 def test_loss_and_gradients_are_those_of_spleeters_training(outputs: dict[str, Any]) -> None:
@@ -100,8 +138,13 @@ def test_stems_are_those_of_spleeters_separation(outputs: dict[str, Any]) -> Non
     """Its frames begin half a window before ours and end a frame later: silence brings both onto one grid."""
     model = small_model()
     model.network.load_state_dict(read_unet(DATA / "unet"))
+    model.eval()
     audio = torch.from_numpy(np.random.default_rng(2).uniform(-0.5, 0.5, (3900, 2)).astype(np.float32)).T
     stems = model.separate(nn.functional.pad(audio, (128, 64)))[..., 128:-64]
     expected = torch.from_numpy(outputs["stems"]).transpose(1, 2)
     assert expected.std() > 0.05
     torch.testing.assert_close(stems, expected, rtol=0, atol=1e-5)
+    # The same by the separator's settings, as the README says; windows of frames that do not fit the pieces.
+    for window in (7, 300):
+        separator = auralflow.Separator(model, segment=3600, overlap=0, margin=128 / 8000, wiener_window=window)
+        torch.testing.assert_close(separator(audio, 8000), expected, rtol=0, atol=1e-5)

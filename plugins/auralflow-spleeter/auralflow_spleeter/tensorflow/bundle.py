@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,9 @@ class TensorBundle:
             table = read_table(self.index.read_bytes())
             self._num_shards = _read_header(table.pop(b"", b""))
             self._entries = {key.decode(): _read_entry(value) for key, value in table.items()}
+            self._claimed: Counter[int] = Counter()
+            for entry in self._entries.values():
+                self._claimed[entry.shard] += entry.size
         except OSError as error:
             raise CheckpointError(f"{self.index}: cannot be read ({error.strerror}); check the path") from None
         except ValueError as error:  # DamageError, and names that are no text
@@ -102,7 +106,7 @@ class TensorBundle:
         wanted = math.prod(entry.shape) * np.dtype(dtype).itemsize
         if entry.size != wanted:
             raise _damaged(self.index, f"tensor {name!r} has {entry.size} bytes, and {wanted} by its shape")
-        data = _read_bytes(shard, entry)
+        data = _read_bytes(shard, entry, self._claimed[entry.shard])
         if masked_crc32c(data) != entry.crc:
             raise _damaged(shard, f"the checksum of tensor {name!r} is wrong")
         return np.frombuffer(data, dtype).reshape(entry.shape)
@@ -143,13 +147,15 @@ def _named_index(file: Path) -> str | None:
     return f"{Path(found[1]).name}.index" if found else None
 
 
-def _read_bytes(shard: Path, entry: Entry) -> bytes:
+def _read_bytes(shard: Path, entry: Entry, claimed: int) -> bytes:
     try:
         with shard.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # Before anything is allocated: the numbers may be wrong.
+            # Before anything is allocated: the numbers may be wrong, or many tensors made of the same bytes.
             if entry.offset + entry.size > size:
                 raise _damaged(shard, f"has {size} bytes, and a tensor ends at byte {entry.offset + entry.size}")
+            if claimed > size:
+                raise _damaged(shard, f"has {size} bytes, and its tensors {claimed} together")
             file.seek(entry.offset)
             return file.read(entry.size)
     except OSError as error:

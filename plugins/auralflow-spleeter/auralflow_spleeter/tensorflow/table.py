@@ -23,6 +23,7 @@ MOST_BYTES = 1 << 24
 _MOST_ENTRIES = 50_000
 _MOST_KEY_BYTES = 1024
 _MOST_BLOCK_BYTES = 1 << 22
+_MOST_UNPACKED_BYTES = 1 << 26
 
 
 def read_table(data: bytes) -> dict[bytes, bytes]:
@@ -39,10 +40,16 @@ def read_table(data: bytes) -> dict[bytes, bytes]:
         raise DamageError("does not end as a table does")
     table: dict[bytes, bytes] = {}
     last: bytes | None = None
+    left = _MOST_UNPACKED_BYTES
     for _, handle in _entries(_block(data, place, size)):
         cursor = Cursor(handle)
-        for key, value in _entries(_block(data, cursor.varint(), cursor.varint())):
-            # This refuses an index, too, that leads to one block again and again.
+        place, size = cursor.varint(), cursor.varint()
+        block = _block(data, place, size)
+        # An index may lead to one block again and again, and that one may be without entries.
+        left -= size + len(block)
+        if left < 0:
+            raise DamageError(f"its blocks have more than {_MOST_UNPACKED_BYTES} bytes together")
+        for key, value in _entries(block):
             if last is not None and key <= last:
                 raise DamageError("its keys are not in order")
             if len(table) == _MOST_ENTRIES:

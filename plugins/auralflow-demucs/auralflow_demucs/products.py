@@ -1,0 +1,76 @@
+"""Products and convolutions in pieces that stay in a processor's cache, which are used without gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# Elements along the axis behind the channels that are mapped at once.
+_TILE = 4096
+
+
+def tiles(length: int, size: int = _TILE) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of pieces of an axis."""
+    for begin in range(0, length, size):
+        yield begin, min(begin + size, length)
+
+
+def rows(x: Tensor, begin: int, end: int) -> Tensor:
+    """Return what lies between two places of the axis behind the channels, zeros where there is nothing.
+
+    Args:
+        x: `(B, C, F, T)` or `(B, C, T)`.
+        begin: The first place, may be negative.
+        end: The place behind the last one.
+    """
+    inside = x[:, :, max(0, begin) : end]
+    missing = (max(0, -begin), max(0, end - x.shape[2]))
+    return functional.pad(inside, (0, 0) * (x.dim() - 3) + missing) if any(missing) else inside
+
+
+def gated(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Apply a padded convolution and the gate of half of its channels to `(B, C, T)`."""
+    context = (conv.kernel_size[0] - 1) // 2
+    out = x.new_empty(x.shape[0], conv.out_channels // 2, x.shape[2])
+    for begin, end in tiles(x.shape[2]):
+        part = rows(x, begin - context, end + context)
+        out[..., begin:end] = functional.glu(functional.conv1d(part, conv.weight, conv.bias), dim=1)
+    return out
+
+
+def times(matrix: Tensor, x: Tensor) -> Tensor:
+    """Return the product of one matrix `(D, C)` with each of `(B, C, T)`; `@` would turn each of them around first."""
+    return torch.bmm(matrix.expand(len(x), -1, -1), x)
+
+
+def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """Apply a transposed convolution over the axis behind the channels, without its bias.
+
+    With a kernel of two strides, each output is a sum of two products: the first half of the kernel with the element
+    at its place, the second half with the one before.
+
+    Args:
+        conv: Its kernel has length 1 on the other axis, if there is one.
+        x: `(B, C, F, T)` or `(B, C, T)`.
+    """
+    kernel, stride = conv.kernel_size[0], conv.stride[0]
+    if kernel != 2 * stride or torch.is_grad_enabled():
+        apply = torch.conv_transpose2d if x.dim() == 4 else torch.conv_transpose1d
+        return apply(x, conv.weight, None, conv.stride)
+    batch, _, count, *rest = x.shape
+    matrix = conv.weight.flatten(2).permute(1, 2, 0).flatten(0, 1)  # (output and tap, C)
+    out = x.new_empty(batch, conv.out_channels, count + 1, stride, *rest)
+    out[:, :, 0] = 0
+    for begin, end in tiles(count):
+        taps = times(matrix, x[:, :, begin:end].flatten(2)).reshape(
+            batch, conv.out_channels, 2, stride, end - begin, *rest
+        )
+        now, later = taps.transpose(3, 4).unbind(2)
+        out[:, :, begin] += now[:, :, 0]
+        out[:, :, begin + 1 : end] = now[:, :, 1:]
+        out[:, :, end] = 0
+        out[:, :, begin + 1 : end + 1] += later
+    return out.flatten(2, 3)
