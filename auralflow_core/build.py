@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from auralflow_core.config import Config, Conversion, load_config, save_config, validate
 from auralflow_core.config.files import CONFIG_NAMES
+from auralflow_core.config.settings import with_defaults
 from auralflow_core.entries import WeightsEntry, load_target
 from auralflow_core.errors import CheckpointError, ConfigError, RegistryError
 from auralflow_core.files import atomic_folder
@@ -120,30 +121,40 @@ def find_optimizer(name: str, registry: Registry | None = None) -> OptimizerMake
     return make
 
 
-def build_model(config: Config, *, folder: Path | None = None, registry: Registry | None = None) -> SeparationModel:
+def build_model(
+    config: Config, *, folder: Path | None = None, registry: Registry | None = None, needs_loss: bool = True
+) -> SeparationModel:
     """Return an untrained model of a configuration.
 
     Args:
         config: The configuration.
         folder: The model folder, where checkpoints are kept.
         registry: The registry; by default that of the installed plugins.
+        needs_loss: Whether its loss must be installed; a model can separate without.
     """
     registry = registry or default_registry()
     entry = registry.models.get(config.model.type)
     wrapper = load_target(WRAPPERS[entry.domain], entry)
-    model: SeparationModel = wrapper(**model_parts(config, registry), folder=folder or config.folder)
+    parts = model_parts(config, registry, needs_loss=needs_loss)
+    model: SeparationModel = wrapper(**parts, folder=folder or config.folder)
     return model
 
 
-def model_parts(config: Config, registry: Registry | None = None) -> dict[str, Any]:
+def model_parts(config: Config, registry: Registry | None = None, *, needs_loss: bool = True) -> dict[str, Any]:
     """Return what a wrapper is made of: the resolved configuration, network, criterion, origin and optimizers."""
     registry = registry or default_registry()
+    try:
+        criterion = build_criterion(config, registry)
+    except RegistryError:
+        if needs_loss:
+            raise
+        criterion = None
     config = resolve(config, registry)
     entry = registry.models.get(config.model.type)
     return {
         "config": config,
         "network": build_network(config, registry),
-        "criterion": build_criterion(config, registry),
+        "criterion": criterion,
         "origin": {"model_type": entry.name, "plugin": entry.plugin, "plugin_version": entry.version},
         "find_optimizer": partial(find_optimizer, registry=registry),
     }
@@ -208,7 +219,7 @@ def _load_weights(
     paths = store.fetch(entry)
     config = validate(Config, weights_groups(entry, store), source=entry.name)
     state = weights_state(entry, paths)
-    model = build_model(_on_device(config, device), registry=registry)
+    model = build_model(_on_device(config, device), registry=registry, needs_loss=False)
     try:
         model.network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -255,7 +266,7 @@ def _load_folder(folder: Path, step: int | None, device: str | None, registry: R
     store = CheckpointStore(folder / "checkpoint")
     step = store.best() if step is None else step
     try:
-        model = build_model(config, folder=folder, registry=registry)
+        model = build_model(config, folder=folder, registry=registry, needs_loss=False)
     except RegistryError as error:
         raise _name_plugin(error, store, step) from error
     model.load_model(step)
@@ -285,8 +296,10 @@ def open_dataset(root: Path | Sequence[Path], config: Config, registry: Registry
 
 
 def default_config(model_type: str, name: str, registry: Registry | None = None) -> Config:
-    """Return an architecture's starting configuration."""
-    return resolve(validate(Config, {"model": {"type": model_type, "name": name}}), registry)
+    """Return an architecture's starting configuration: with its own defaults, of parameters and of other settings."""
+    registry = registry or default_registry()
+    defaults = registry.models.get(model_type).load_params().defaults
+    return resolve(validate(Config, with_defaults({"model": {"type": model_type, "name": name}}, defaults)), registry)
 
 
 def convert_config(data: Mapping[str, Any], registry: Registry | None = None) -> Conversion | None:

@@ -74,7 +74,7 @@ def prepare_training(
     scores = [ValidationScores()] if loggers and config.visuals.metric_songs else []
     visuals = _visuals(config, ModelFolder(folder), has_loggers=bool(loggers))
     trainer = Trainer(model, train_chunks, valid_chunks, [*callbacks, *scores, *visuals, *loggers])
-    check_smallest_batch(model, trainer.feed)
+    check_smallest_batch(trainer)
     trainer.transfer = found
     return trainer
 

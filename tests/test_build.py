@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -187,6 +188,18 @@ def test_trained_model_separates_as_it_did(trained_folder: Path) -> None:
     assert not first.training
     assert torch.equal(first.separate(audio), second.separate(audio))
     assert torch.equal(first.separate(audio), load_model(str(trained_folder), step=8).separate(audio))
+
+
+def test_model_separates_without_the_plugin_of_its_loss(trained_copy: Path, refused: Any) -> None:
+    audio = torch.rand(1, 4001, generator=torch.Generator().manual_seed(0)) - 0.5
+    expected = load_model(trained_copy).separate(audio)
+    data = json.loads((trained_copy / "config.json").read_text())
+    data["training"]["criterion"] = "not_installed"
+    (trained_copy / "config.json").write_text(json.dumps(data))
+    assert torch.equal(load_model(trained_copy).separate(audio), expected)
+    with pytest.raises(RegistryError, match="not_installed"):
+        build_model(load_config(trained_copy))
+    assert "training.criterion: " in refused("train", trained_copy, trained_copy, "--resume")
 
 
 def test_model_that_cannot_be_loaded(model_folder: Path, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def config(
     path = folder / "config.json" if is_new else config_path(folder)
     given, conversion = _read(source) if source else ({}, None)
     before = _start(folder, type_, given, source) if is_new else grouped(read_mapping(path))
-    after = change(before, settings, source=source if is_new else path)
+    after = change(before, settings, source=source if is_new else path, is_new=is_new)
     path = path.with_suffix(f".{format_}") if format_ else path
     if is_new or settings or format_:
         _write(after, path)
@@ -86,7 +86,9 @@ def config(
         show(after, None if is_new else before)
 
 
-def change(data: Mapping[str, Any], settings: list[Setting], *, source: Path | None = None) -> Config:
+def change(
+    data: Mapping[str, Any], settings: list[Setting], *, source: Path | None = None, is_new: bool = False
+) -> Config:
     """Return the valid configuration that the settings make of the data.
 
     A change of `model.type` comes first: parameters that the new architecture does not have give way to its own.
@@ -95,6 +97,7 @@ def change(data: Mapping[str, Any], settings: list[Setting], *, source: Path | N
         data: The configuration as grouped mappings.
         settings: The changes.
         source: The file that the data was read from, named where the data itself is at fault.
+        is_new: Whether a configuration starts, with the architecture's own defaults where the data says nothing.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
@@ -102,18 +105,19 @@ def change(data: Mapping[str, Any], settings: list[Setting], *, source: Path | N
     from auralflow_core.errors import AuralflowError, ConfigError
 
     try:
-        return _changed(data, settings)
+        return _changed(data, settings, is_new)
     except ConfigError as error:
         try:
-            _changed(data, [])
+            _changed(data, [], is_new)
         except AuralflowError as fault:
             raise type(fault)(f"{source}: {fault}" if source else str(fault)) from None
         raise error
 
 
-def _changed(data: Mapping[str, Any], settings: list[Setting]) -> Config:
+def _changed(data: Mapping[str, Any], settings: list[Setting], is_new: bool) -> Config:
     from auralflow_core.build import check_names, resolve
     from auralflow_core.config import Config, ModelConfig, apply_settings, validate
+    from auralflow_core.config.settings import with_defaults
     from auralflow_core.registry import default_registry
 
     type_names = ("model_type", "model.type", "base", "base_model")
@@ -125,6 +129,8 @@ def _changed(data: Mapping[str, Any], settings: list[Setting]) -> Config:
     if types:
         kept = {name: value for name, value in model.params.items() if name in params.model_fields}
         data = {**data, "model": {**data["model"], "params": kept}}
+    if is_new:
+        data = with_defaults(data, params.defaults)
     changed = resolve(validate(Config, apply_settings(data, others, params)))
     check_names(changed)
     return changed

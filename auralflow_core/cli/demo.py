@@ -60,7 +60,7 @@ def demo(save: Path, minutes: float, songs: int, seed: int) -> None:
     _say(f"auralflow config {folder.name} {type_} --save {save}")
     words = " ".join(f"--{setting.name} {setting.value}" for setting in settings)
     _say(f"auralflow config {folder.name} --save {save} {words}")
-    config = change({"model": {"type": type_, "name": folder.name}}, settings)
+    config = change({"model": {"type": type_, "name": folder.name}}, settings, is_new=True)
     save_config(config, folder / "config.json")
     _say(f"auralflow train {folder} {data}")
     run_training(config, folder, data, resume=False, force=False, quiet=False)

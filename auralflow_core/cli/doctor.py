@@ -19,7 +19,7 @@ _MOST_ROWS = 12
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @click.option("--only", metavar="CHECK,...", help="Make these checks alone.")
 @click.option("--skip", metavar="CHECK,...", help="Leave these checks out.")
-@click.option("--quick", is_flag=True, help="Look at parts of each song, and train for a few seconds.")
+@click.option("--quick", is_flag=True, help="Look at parts of songs and at the stems of 40 at most; train for seconds.")
 @click.option("--jobs", type=click.IntRange(min=1), help="Songs read at the same time (one for each core, at most 8).")
 @click.option("--all", "show_all", is_flag=True, help=f"Show more than {_MOST_ROWS} findings of a check.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
@@ -56,7 +56,8 @@ def doctor(
             advance=lambda done, total: progress.update(bar, completed=done, total=total, facts=f"{done} of {total}"),
         )
     if as_json:
-        print_json({"data": str(data), "songs": report.songs, "findings": [asdict(it) for it in report.findings]})
+        facts = {"songs": report.songs, "songs_without_stems_read": report.without_stems}
+        print_json({"data": str(data), **facts, "findings": [asdict(it) for it in report.findings]})
     else:
         _show(report, None if show_all else _MOST_ROWS)
     if report.count("error"):
@@ -88,6 +89,8 @@ def _show(report: Report, most: int | None) -> None:
         for word, count in (("error", report.count("error")), ("warning", report.count("warning")))
     )
     click.echo(f"{report.songs} songs: {counts}")
+    if report.without_stems:
+        click.echo(f"Of {report.without_stems} songs --quick read headers and mixture alone, no stems.")
 
 
 def _measured(finding: Finding) -> str:

@@ -23,14 +23,15 @@ def show_model(type_: str | None, folder: Path | None, as_json: bool) -> None:
     """Show an architecture's parameters: name, type, default, range and meaning."""
     from auralflow_core.build import build_network, default_config, resolve
     from auralflow_core.cli.output import print_json, print_table
-    from auralflow_core.config import load_config
+    from auralflow_core.config import by_path, load_config
     from auralflow_core.registry import default_registry
 
     if (type_ is None) == (folder is None):
         raise click.UsageError("Give either TYPE or --config FOLDER.")
     config = resolve(load_config(folder)) if folder else default_config(str(type_), "model")
     entry = default_registry().models.get(config.model.type)
-    rows = [setting_row(name, field) for name, field in entry.load_params().model_fields.items()]
+    schema = entry.load_params()
+    rows = [setting_row(name, field) for name, field in schema.model_fields.items()]
     if folder:
         rows = [(name, kind, str(config.model.params[name]), limits, text) for name, kind, _, limits, text in rows]
     sizes = size_rows(config)
@@ -40,12 +41,16 @@ def show_model(type_: str | None, folder: Path | None, as_json: bool) -> None:
         values = config.model.params
         params = [{**dict(zip(columns, row, strict=True)), columns[2]: values[row[0]]} for row in rows]
         facts = {name: getattr(entry, name) for name in ("plugin", "version", "domain", "summary")}
-        print_json({"type": entry.name, **facts, "parameters": count, "params": params, "sizes": sizes})
+        found = {"parameters": count, "params": params, "defaults": schema.defaults, "sizes": sizes}
+        print_json({"type": entry.name, **facts, **found})
         return
     click.echo(f"{entry.name}: {entry.summary}")
     click.echo(f"plugin {entry.plugin} {entry.version}, domain {entry.domain}")
     click.echo(f"{count:,} parameters with {'these' if folder else 'the default'} settings")
     print_table("", columns, rows)
+    if schema.defaults and not folder:
+        others = [(path, str(value)) for path, value in by_path(schema.defaults).items()]
+        print_table("A new model starts with", ("setting", "value"), others)
     if sizes:
         print_table("Sizes", ("layer", "size"), sizes)
 

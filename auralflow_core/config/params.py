@@ -23,6 +23,9 @@ class ModelParams(BaseModel):
     synonyms: ClassVar[Mapping[str, str]] = {}
     """Other names that the command line takes, each with its path or paths: `{"leak": "encoder.leak"}`."""
 
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings outside of `model` that a new configuration starts with: `{"training": {"lr": 3e-3}}`."""
+
     def network_arguments(self) -> dict[str, Any]:
         """Return the keyword arguments that the network's constructor gets.
 

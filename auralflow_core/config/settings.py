@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -45,6 +46,9 @@ OLDER_NAMES = {
     "workers": "num_workers",
 }
 """Names that older documents use. A setting that really has such a name goes first."""
+
+
+_ANYTHING = FieldInfo(annotation=typing.cast(Any, Any))
 
 
 def setting_paths(params: type[ModelParams] | None) -> dict[str, list[str]]:
@@ -100,6 +104,22 @@ def apply_settings(
                 )
         inner[path[-1]] = _read_value(setting, _field(path, params))
     return changed
+
+
+def with_defaults(data: Mapping[str, Any], defaults: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a new configuration's data in which an architecture's own defaults stand where it says nothing.
+
+    Args:
+        data: The configuration as grouped mappings.
+        defaults: Settings by group, as `ModelParams.defaults` holds them. A setting that is given wins as a whole.
+    """
+    filled = dict(data)
+    for group, settings in defaults.items():
+        given = data.get(group, {})
+        if isinstance(given, Mapping):
+            known = {OLDER_NAMES.get(name, name) for name in given}
+            filled[group] = {**{name: value for name, value in settings.items() if name not in known}, **given}
+    return filled
 
 
 def grouped(data: Mapping[Any, Any]) -> dict[str, Any]:
@@ -164,13 +184,25 @@ def _resolve(name: str, names: Mapping[str, list[str]], params: type[ModelParams
         for known in [*names, *paths]:
             if wanted.startswith(f"{known}."):
                 path = _resolve(known, names, params)
-                if typing.get_origin(_field(path, params).annotation) is dict:
-                    return [*path, wanted.removeprefix(f"{known}.")]
+                field = _field(path, params)
+                if typing.get_origin(field.annotation) is dict:
+                    return [*path, *_in_mapping(wanted.removeprefix(f"{known}."), _value_field(field))]
         near = did_you_mean(wanted, [*paths, *names] if "." in wanted else names)
         raise ConfigError(f"{name}: unknown setting{near or '; `auralflow config NAME --display` lists them'}")
     if len(names[wanted]) > 1:
         raise ConfigError(f"{name}: stands for {' and '.join(names[wanted])}; write the path")
     return names[wanted][0].split(".")
+
+
+def _in_mapping(path: str, field: FieldInfo) -> list[str]:
+    """Return a key of a mapping and, where its values are groups, the names inside; keys may hold dots."""
+    inner = set(_inner_paths(field))
+    if not inner:
+        return [path]
+    parts = path.split(".")
+    ends = (end for end in range(1, len(parts)) if ".".join(parts[end:]) in inner)
+    end = next(ends, 1)
+    return [".".join(parts[:end]), *parts[end:]]
 
 
 def _read_value(setting: Setting, field: FieldInfo) -> Any:
@@ -193,14 +225,19 @@ def _read_value(setting: Setting, field: FieldInfo) -> Any:
 
 
 def _field(path: list[str], params: type[ModelParams] | None) -> FieldInfo:
-    """Return the field of a setting; what a mapping holds may be anything."""
-    fields: Mapping[str, FieldInfo] = Config.model_fields
+    """Return the field of a setting; what a mapping of anything holds may be anything."""
+    field = FieldInfo(annotation=Config)
     if path[:2] == ["model", "params"] and path[2:]:
-        assert params is not None
-        fields, path = params.model_fields, path[2:]
-    for group in path[:-1]:
-        fields = _inner_fields(fields[group])
-    return fields[path[-1]] if path[-1] in fields else FieldInfo(annotation=typing.cast(Any, Any))
+        field, path = FieldInfo(annotation=params), path[2:]
+    for name in path:
+        is_mapping = typing.get_origin(field.annotation) is dict
+        field = _value_field(field) if is_mapping else _inner_fields(field).get(name, _ANYTHING)
+    return field
+
+
+def _value_field(field: FieldInfo) -> FieldInfo:
+    """Return the field of what a mapping holds under each key."""
+    return FieldInfo(annotation=typing.get_args(field.annotation)[1])
 
 
 def _fits(value: Any, field: FieldInfo) -> bool:
@@ -233,17 +270,17 @@ def _describe(detail: dict[str, Any], schema: type[BaseModel], prefix: str) -> s
 
 
 def _fields_at(schema: type[BaseModel], location: list[str]) -> Iterable[str]:
+    field = FieldInfo(annotation=schema)
     for part in location:
-        inner = _schemas_in(schema.model_fields[part]) if part in schema.model_fields else []
-        if not inner:
-            return ()
-        schema = inner[0]
-    return schema.model_fields
+        is_mapping = typing.get_origin(field.annotation) is dict
+        field = _value_field(field) if is_mapping else _inner_fields(field).get(part, _ANYTHING)
+    return _inner_fields(field)
 
 
 def _schemas_in(field: FieldInfo) -> list[type[BaseModel]]:
     """Return the schemas among the types that a field allows."""
-    choices = [field.annotation, *typing.get_args(field.annotation)]
+    is_union = typing.get_origin(field.annotation) in (typing.Union, types.UnionType)
+    choices = typing.get_args(field.annotation) if is_union else [field.annotation]
     # Python 3.10 takes `list[int]` for a type, which it is not when asked whether it is a subclass.
     classes = [choice for choice in choices if isinstance(choice, type) and typing.get_origin(choice) is None]
     return [choice for choice in classes if issubclass(choice, BaseModel)]

@@ -104,10 +104,10 @@ class SongCache:
             AuralflowError: A file cannot be decoded, or the folder cannot be written.
         """
         missing = {
-            self._place(source): source
+            place: source
             for song in songs
             for source in _compressed(song)
-            if self._open(self._place(source)) is None
+            if self._open(place := self._place(source)) is None
         }
         if missing:
             self._check_space(songs, set(missing))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auralflow_core.config import DatasetConfig
+from auralflow_core.data.descriptions import MOST_WEIGHT, is_weight
 from auralflow_core.data.naming import short_names
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.data.splits import Split, divide
@@ -131,7 +132,7 @@ def read_rows(table: Path, root: Path, config: DatasetConfig) -> list[Row]:
     for number, cells in _cells(table, list(columns.values())):
         paths, faults = _paths(cells, columns, (root, table.parent))
         duration, fault = _number(cells, "duration", "number of seconds above 0", is_allowed=lambda number: number > 0)
-        weight, other = _number(cells, "weight", "number from 0 on", is_allowed=lambda number: number >= 0)
+        weight, other = _number(cells, "weight", f"number from 0 to {MOST_WEIGHT}", is_allowed=is_weight)
         problems += [f"line {number}: {text}" for text in (*faults, *fault, *other)]
         if not faults:
             mixture = paths.pop(config.mix_name)
@@ -174,12 +175,12 @@ def _cells(table: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
+            header = list(reader.fieldnames or ())
             lines = [(reader.line_num, cells) for cells in reader]
     except FileNotFoundError:
         raise DataError(f"{table}: no such file; check the path of the table") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a CSV table ({error}); export it as UTF-8") from None
-    header = list(reader.fieldnames or ())
     for column in columns:
         if column not in header:
             raise DataError(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from auralflow_core.config import DatasetConfig, read_mapping
+from auralflow_core.config import DatasetConfig
 from auralflow_core.config.yaml import dump_yaml
+from auralflow_core.data.descriptions import MOST_WEIGHT, find_description, is_weight, read_entries
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.data.splits import Split, divide
-from auralflow_core.errors import DataError, did_you_mean
+from auralflow_core.errors import DataError
 from auralflow_core.files import write_text
 
 DESCRIPTION_NAMES = ("auralflow-data.json", "auralflow-data.yaml")
+_KNOWN = ("name", "split", "mixture", "stems", "weight")
 _SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -53,7 +56,7 @@ class DescribedDataset:
     """
 
     def __init__(self, root: Path, config: DatasetConfig) -> None:
-        path = _description(root)
+        path = find_description(root, DESCRIPTION_NAMES)
         if path is None:
             raise DataError(f"{root}: has no {DESCRIPTION_NAMES[0]}; write one with `auralflow init-data {root}`")
         self.root = root
@@ -64,7 +67,7 @@ class DescribedDataset:
     @classmethod
     def detects(cls, root: Path) -> bool:
         """Whether the folder holds a description."""
-        return _description(root) is not None
+        return find_description(root, DESCRIPTION_NAMES) is not None
 
     def songs(self, split: Split) -> list[Song]:
         """Return the songs of a split, sorted by name.
@@ -95,16 +98,12 @@ def read_description(path: Path) -> list[SongFiles]:
         ConfigError: It is missing or has a syntax error.
         DataError: It is no description of songs; the place is named.
     """
-    data = read_mapping(path)
-    songs = data.get("songs")
-    if not isinstance(songs, list) or not songs:
-        raise DataError(f"{path}: has no list `songs`; write it anew with `auralflow init-data`")
-    read = [_song_files(path, number, song) for number, song in enumerate(songs)]
-    keys = [(files.split, files.name) for files in read]
-    for split, name in keys:
-        if keys.count((split, name)) > 1:
+    advice = "write it anew with `auralflow init-data`"
+    songs = [_song_files(path, where, song) for where, song in read_entries(path, "songs", _KNOWN, advice)]
+    for (split, name), count in Counter((song.split, song.name) for song in songs).items():
+        if count > 1:
             raise DataError(f"{path}: two songs of {split} are called {name!r}; rename one of them")
-    return read
+    return songs
 
 
 def write_description(path: Path, songs: Iterable[SongFiles]) -> None:
@@ -113,7 +112,6 @@ def write_description(path: Path, songs: Iterable[SongFiles]) -> None:
     Raises:
         AuralflowError: It cannot be written.
     """
-    import json
 
     def relative(file: Path) -> str:
         return Path(os.path.relpath(file, path.parent)).as_posix()
@@ -136,19 +134,8 @@ def write_description(path: Path, songs: Iterable[SongFiles]) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n" if is_json else dump_yaml(data))
 
 
-def _description(root: Path) -> Path | None:
-    return next((root / name for name in DESCRIPTION_NAMES if (root / name).is_file()), None)
-
-
-def _song_files(path: Path, number: int, song: Any) -> SongFiles:
-    where = f"{path}: songs[{number}]"
-    known = ("name", "split", "mixture", "stems", "weight")
-    if not isinstance(song, dict):
-        raise DataError(f"{where} is no mapping; a song has {', '.join(known)}")
-    for key in song:
-        if key not in known:
-            raise DataError(f"{where}.{key}: unknown{did_you_mean(str(key), known)} (known are {', '.join(known)})")
-    name, split, mixture, stems = (song.get(key) for key in known[:4])
+def _song_files(path: Path, where: str, song: dict[str, Any]) -> SongFiles:
+    name, split, mixture, stems = (song.get(key) for key in _KNOWN[:4])
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}.name: {name!r} is no name; give the song one")
     if split not in _SPLITS:
@@ -158,9 +145,9 @@ def _song_files(path: Path, number: int, song: Any) -> SongFiles:
     if not isinstance(stems, dict) or not stems or not all(map(_is_file_or_several, stems.values())):
         raise DataError(f"{where}.stems: {stems!r} does not map names of stems to files; name at least one")
     weight = song.get("weight", 1)
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
+    if not is_weight(weight):
         raise DataError(
-            f"{where}.weight: {weight!r} is no number from 0 on; a song of weight 2 is drawn twice as often"
+            f"{where}.weight: {weight!r} is no number from 0 to {MOST_WEIGHT}; 2 has a song drawn twice as often"
         )
     files = {
         str(stem): path.parent / parts if isinstance(parts, str) else tuple(path.parent / part for part in parts)

@@ -48,7 +48,7 @@ class Place(NamedTuple):
     is_independent: bool
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """The chunks of an epoch: numbers of songs, first samples, numbers of leading stems (-1: none)."""
 
     songs: Indices
@@ -90,8 +90,7 @@ class Drawer:
     @cached_property
     def names(self) -> list[str]:
         """The targets, and then the other stems that independent chunks are made of."""
-        drawn = [song for song, mass in zip(self.songs, self._masses, strict=True) if mass > 0]
-        others = {name for song in drawn for name in self.stems(song)} - set(self.config.targets)
+        others = {name for song in self._drawn for name in self.stems(song)} - set(self.config.targets)
         return [*self.config.targets, *sorted(others)]
 
     def stems(self, song: Song) -> list[str]:
@@ -129,10 +128,9 @@ class Drawer:
             for song in self.songs:
                 if not self.is_independent(song):
                     song.require(self.config.targets)
-        drawn = [song for song, mass in zip(self.songs, self._masses, strict=True) if mass > 0]
-        if not drawn:
+        if not self._drawn:
             raise DataError("all songs have the weight 0, so that none is drawn; change dataset.sampling.weights")
-        known = {name for song in drawn for name in song.stems}
+        known = {name for song in self._drawn for name in song.stems}
         for target in self.config.targets:
             if target not in known:
                 raise DataError(
@@ -141,14 +139,20 @@ class Drawer:
                 )
 
     @property
-    def _is_free(self) -> bool:
-        """Whether the number of chunks is set, and not that of the songs' seconds."""
-        return self._shuffle and self._sampling.places == "anywhere" and self.config.n_chunks_per_song is None
+    def _is_anywhere(self) -> bool:
+        """Whether chunks lie anywhere, and not side by side."""
+        per_song = self.config.n_chunks_per_song is not None
+        return self._shuffle and (per_song or self._sampling.places == "anywhere")
 
     @property
-    def _draws(self) -> bool:
-        """Whether chunks lie anywhere, and not side by side."""
-        return self._is_free or (self._shuffle and self.config.n_chunks_per_song is not None)
+    def _is_free(self) -> bool:
+        """Whether the number of chunks is set, and not that of each song."""
+        return self._is_anywhere and self.config.n_chunks_per_song is None
+
+    @cached_property
+    def _drawn(self) -> list[Song]:
+        """The songs that anything is drawn from."""
+        return [song for song, mass in zip(self.songs, self._masses, strict=True) if mass > 0]
 
     @cached_property
     def _candidates(self) -> Indices:
@@ -189,7 +193,7 @@ class Drawer:
         return factors
 
     def _size(self, song: Song) -> float:
-        if not self._draws:
+        if not self._is_anywhere:
             return self._slots(song)
         if self.config.n_chunks_per_song:
             return self.config.n_chunks_per_song
@@ -212,7 +216,7 @@ class Drawer:
         ]
         return np.array(holders, np.int64), np.cumsum(self._masses[np.array(holders, np.int64)])
 
-    def _make_plan(self, epoch: int) -> Plan:
+    def _make_plan(self, epoch: int) -> EpochPlan:
         """Return the place of every chunk of an epoch."""
         rng = np.random.default_rng([self._seed, epoch])
         # Of its own, so that chunks of songs without weights are what they were before there were weights.
@@ -229,7 +233,7 @@ class Drawer:
         if self._shuffle:
             rng.shuffle(order)
         order = order[: self.count]
-        return Plan(np.concatenate(songs)[order], np.concatenate(starts)[order], np.concatenate(leads)[order])
+        return EpochPlan(np.concatenate(songs)[order], np.concatenate(starts)[order], np.concatenate(leads)[order])
 
     def _shares(self) -> list[tuple[int | None, Indices, int]]:
         """Return what has a share of its own in an epoch: a target or none, the songs it is drawn from, a number."""
@@ -248,7 +252,7 @@ class Drawer:
 
     def _starts(self, rng: np.random.Generator, song: Song, count: int) -> Indices:
         """Return the first samples of some chunks of a song: anywhere, or on as many grids as it takes."""
-        if self._draws:
+        if self._is_anywhere:
             return rng.integers(self._room(song) + 1, size=count)
         length, slots = self._native_frames(song), self._slots(song)
         slack = max(0, song.frames - slots * length)

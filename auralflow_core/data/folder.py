@@ -40,7 +40,7 @@ class FolderDataset:
         self.root = root
         self._config = config
         self._validation_songs = frozenset(validation_songs)
-        self._folders = {split: _first_folder(root, names) for split, names in SPLIT_FOLDERS.items()}
+        self._folders = {split: split_folder(root, split) for split in SPLIT_FOLDERS}
         if not any(self._folders.values()) and not _song_folders(root):
             raise DataError(
                 f"{root}: holds no songs; expected train/ (and valid/, test/) with a folder a song, each with an "
@@ -86,8 +86,9 @@ class FolderDataset:
 _PURPOSE: dict[Split, str] = {"train": "train with", "valid": "validate with", "test": "test with"}
 
 
-def _first_folder(root: Path, names: tuple[str, ...]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_dir()), None)
+def split_folder(root: Path, split: Split) -> Path | None:
+    """Return the folder of a split in a data set's folder, by any of its names, if there is one."""
+    return next((folder for name in SPLIT_FOLDERS[split] if (folder := root / name).is_dir()), None)
 
 
 def _song_folders(folder: Path) -> list[Path]:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from auralflow_core.config import DatasetConfig, read_mapping
+from auralflow_core.config import DatasetConfig
+from auralflow_core.data.descriptions import MOST_WEIGHT, find_description, is_weight, read_entries
 from auralflow_core.data.naming import short_names
 from auralflow_core.data.open import SongDataset, detect
 from auralflow_core.data.song import Root, Song
 from auralflow_core.data.splits import Split
-from auralflow_core.errors import AuralflowError, DataError, did_you_mean
+from auralflow_core.errors import AuralflowError, DataError
 
 DESCRIPTION_NAMES = ("auralflow-mix.json", "auralflow-mix.yaml")
 _KNOWN = ("root", "type", "weight")
@@ -51,7 +52,7 @@ class MixDataset:
 
     def __init__(self, root: Path, config: DatasetConfig) -> None:
         self._datasets: list[tuple[Root, SongDataset]] = []
-        path = _description(root)
+        path = find_description(root, DESCRIPTION_NAMES)
         if path is None:
             raise DataError(f"{root}: has no {DESCRIPTION_NAMES[0]}; write one, or name several folders to `train`")
         self.roots = read_mix(path)
@@ -66,7 +67,7 @@ class MixDataset:
     @classmethod
     def detects(cls, root: Path) -> bool:
         """Whether the folder holds a description."""
-        return _description(root) is not None
+        return find_description(root, DESCRIPTION_NAMES) is not None
 
     def open_roots(self, opener: Opener) -> None:
         """Open every root; songs can be listed from then on.
@@ -140,33 +141,23 @@ def read_mix(path: Path) -> list[MixedRoot]:
         ConfigError: It is missing or has a syntax error.
         DataError: It is no description of roots; the place is named.
     """
-    roots = read_mapping(path).get("roots")
-    if not isinstance(roots, list) or not roots:
-        raise DataError(f"{path}: has no list `roots`; give it one: [{{root: FOLDER, weight: 1}}]")
-    found = [_mixed_root(path, number, root) for number, root in enumerate(roots)]
+    advice = "give it one: [{root: FOLDER, weight: 1}]"
+    found = [_mixed_root(path, where, root) for where, root in read_entries(path, "roots", _KNOWN, advice)]
     if len({root.weight is None for root in found}) > 1:
         raise DataError(f"{path}: some roots have a weight and some have none; give each one, or none")
     return found
 
 
-def _mixed_root(path: Path, number: int, root: Any) -> MixedRoot:
-    where = f"{path}: roots[{number}]"
-    if not isinstance(root, dict):
-        raise DataError(f"{where} is no mapping; a root has {', '.join(_KNOWN)}")
-    for key in root:
-        if key not in _KNOWN:
-            raise DataError(f"{where}.{key}: unknown{did_you_mean(str(key), _KNOWN)} (known are {', '.join(_KNOWN)})")
+def _mixed_root(path: Path, where: str, root: dict[str, Any]) -> MixedRoot:
     folder, type_, weight = root.get("root"), root.get("type", "auto"), root.get("weight")
     if not isinstance(folder, str) or not folder:
         raise DataError(f"{where}.root: {folder!r} is no folder; name one")
     if not isinstance(type_, str):
         raise DataError(f"{where}.type: {type_!r} is no name of a type; leave it out to have it found")
-    if weight is not None and (not isinstance(weight, (int, float)) or isinstance(weight, bool) or not weight > 0):
-        raise DataError(f"{where}.weight: {weight!r} is no number above 0; give it one, or leave the root out")
+    if weight is not None and not (is_weight(weight) and weight > 0):
+        raise DataError(
+            f"{where}.weight: {weight!r} is no number above 0, up to {MOST_WEIGHT}; mend it, or leave the root out"
+        )
     if (path.parent / folder).resolve() == path.parent.resolve() and type_ in ("auto", "mix"):
         raise DataError(f"{where}.root: {folder!r} is the mix itself; name another folder, or its type")
     return MixedRoot(path.parent / folder, type_, weight)
-
-
-def _description(root: Path) -> Path | None:
-    return next((root / name for name in DESCRIPTION_NAMES if (root / name).is_file()), None)

@@ -90,7 +90,7 @@ class PcmSource:
 
 
 def wav_source(info: AudioInfo) -> PcmSource | None:
-    """Return a WAV file's samples as a source, or None if they have to be decoded or are no such file's."""
+    """Return a WAV file's samples as a source, or None where they have to be decoded or the file is no WAV."""
     if info.format not in ("WAV", "WAVEX", "RF64") or info.subtype not in _BYTES:
         return None
     offset = _data_offset(info.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from auralflow_core.audio import match_channels
 from auralflow_core.config import DatasetConfig
-from auralflow_core.data.folder import SPLIT_FOLDERS, FolderDataset, stem_files
+from auralflow_core.data.folder import FolderDataset, split_folder, stem_files
 from auralflow_core.data.naming import short_names
 from auralflow_core.data.pcm import PcmSource
 from auralflow_core.data.song import Audio, FileSource, Song, Source, song_from_files
@@ -48,7 +48,7 @@ class StemFoldersDataset:
     @classmethod
     def detects(cls, root: Path) -> bool:
         """Whether the folder for training has folders with names of stems, whose files have not."""
-        files = _stem_files(_split_folder(root, "train") or root)
+        files = _stem_files(split_folder(root, "train") or root)
         is_song = any(path.stem.lower() in _SONG_FILES for paths in files.values() for path in paths)
         return not is_song and any(name.lower() in STEM_NAMES for name in files)
 
@@ -58,12 +58,12 @@ class StemFoldersDataset:
         Raises:
             DataError: The split is missing or empty, or no combination of its files makes a song.
         """
-        folder = _split_folder(self.root, split)
+        folder = split_folder(self.root, split)
         if split == "train":
             files = self._files(folder or self.root)
-            return loose_songs(files if _split_folder(self.root, "valid") else self._divided(files)[0])
+            return loose_songs(files if split_folder(self.root, "valid") else self._divided(files)[0])
         if split == "valid" and folder is None:
-            return combined_songs(self._divided(self._files(_split_folder(self.root, "train") or self.root))[1])
+            return combined_songs(self._divided(self._files(split_folder(self.root, "train") or self.root))[1])
         if folder is None:
             raise DataError(f"{self.root}: has no folder {split}/; add one with a folder a song")
         if self.detects(folder):
@@ -173,10 +173,6 @@ def _combined(name: str, songs: Sequence[Song]) -> Song:
 def _widened(source: Source, channels: int) -> Source:
     assert isinstance(source, FileSource | PcmSource)
     return _Widened(source, source.path, channels)
-
-
-def _split_folder(root: Path, split: Split) -> Path | None:
-    return next((root / name for name in SPLIT_FOLDERS[split] if (root / name).is_dir()), None)
 
 
 def _stem_files(folder: Path) -> dict[str, list[Path]]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import rfft
 
 Bands = NDArray[np.float32]
 
@@ -47,8 +48,8 @@ class BandMeter:
         self._rest = audio[count * self._hop :]
         if count:
             frames = np.lib.stride_tricks.sliding_window_view(audio, 2 * self._hop)[:: self._hop][:count]
-            power = np.square(np.abs(np.fft.rfft(frames * self._window, axis=1)))
-            bands = np.add.reduceat(power[:, : self._edges[-1]], self._edges[:-1], axis=1)
+            bins = rfft(frames * self._window, axis=1)[:, : self._edges[-1]]
+            bands = np.add.reduceat(np.square(np.abs(bins)), self._edges[:-1], axis=1)
             self._energies.append(bands.astype(np.float32))
             self._count += count
 

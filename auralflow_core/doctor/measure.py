@@ -20,6 +20,7 @@ _LONG_BLOCK = 1 << 21
 _QUICK_SECONDS = (10.0, 2.0, 2.0)
 _FULL_SCALE = 0.9999
 _SILENCE = 10 ** (-70 / 20)
+_PIECE = 4096
 
 
 @dataclass
@@ -50,17 +51,19 @@ class Level:
 
     def add(self, block: Audio) -> None:
         """Count a block `(channel, time)`."""
-        bad = ~np.isfinite(block)
-        if bad.any():
+        heights = np.abs(block).max(axis=0)
+        if not np.isfinite(heights.max(initial=0.0)):
+            bad = ~np.isfinite(block)
             self.not_finite += int(bad.sum())
             block = np.where(bad, np.float32(0), block)
-        peak = float(np.abs(block).max(initial=0.0))
+            heights = np.abs(block).max(axis=0)
+        peak = float(heights.max(initial=0.0))
         self.frames += block.shape[1]
         self.energy += float(np.square(block, dtype=np.float64).sum())
         self.sums = self.sums + block.sum(axis=1, dtype=np.float64)
-        for piece in np.array_split(block, max(1, block.shape[1] // 4096), axis=1):
-            if float(np.abs(piece).max(initial=0.0)) < _SILENCE:
-                self.silent_frames += piece.shape[1]
+        edges = np.arange(0, block.shape[1], _PIECE)
+        is_silent = np.maximum.reduceat(heights, edges) < _SILENCE
+        self.silent_frames += int(np.diff(edges, append=block.shape[1])[is_silent].sum())
         self.peak = max(self.peak, peak)
         self.side = max(self.side, float(np.abs(block[0] - block[1]).max(initial=0.0))) if len(block) > 1 else math.inf
         if peak >= _FULL_SCALE:
@@ -102,22 +105,24 @@ class Facts:
     bands: NDArray[np.float32]
 
 
-def measure(candidate: Candidate, *, quick: bool = False) -> Facts:
+def measure(candidate: Candidate, *, quick: bool = False, with_stems: bool = True) -> Facts:
     """Read a song that is whole and return what it holds.
 
     Args:
         candidate: The song.
         quick: Look at its first 10 s, and at 2 s in its middle and at its end.
+        with_stems: Whether to read its stems too, or its mixture alone.
 
     Raises:
         AudioError: A file breaks off or is damaged.
     """
     rate, _, frames = candidate.shape
-    levels = {name: Level() for name in candidate.sources}
+    sources = candidate.sources if with_stems else {MIXTURE: candidate.sources[MIXTURE]}
+    levels = {name: Level() for name in sources}
     can_compare = MIXTURE in levels and len(levels) > 2
     difference = Level() if can_compare else None
     meter = BandMeter(rate)
-    pieces = _pieces(candidate.sources, frames, rate) if quick else _stream(candidate.sources, frames)
+    pieces = _pieces(sources, frames, rate) if quick else _stream(sources, frames)
     for number, blocks in enumerate(pieces):
         for name, block in blocks.items():
             levels[name].add(block)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from auralflow_core.config import Config, load_config, validate
 from auralflow_core.doctor.finding import CHECKS, SEVERITIES, Finding, Severity
-from auralflow_core.doctor.inventory import Candidate, list_songs
+from auralflow_core.doctor.inventory import MIXTURE, Candidate, list_songs
 from auralflow_core.doctor.loading import check_disk_speed, check_loader
 from auralflow_core.doctor.machine import check_disk, check_plugins, check_torch
 from auralflow_core.doctor.measure import Facts, measure
@@ -28,11 +28,14 @@ from auralflow_core.doctor.songs import (
     check_targets,
     unreadable,
 )
-from auralflow_core.doctor.trial import check_memory, check_overfit, physical_memory, run_trial
+from auralflow_core.doctor.trial import check_memory, check_overfit, run_trial
 from auralflow_core.errors import AudioError, ConfigError, did_you_mean
 from auralflow_core.registry import Registry, default_registry
 
 Advance = Callable[[int, int], None]
+QUICK_SONGS = 40
+"""How many songs `quick` reads the stems of."""
+
 _TRIAL_SECONDS, _QUICK_TRIAL_SECONDS = 30.0, 5.0
 _OF_ONE_SONG = (check_sums, check_silence, check_clipping, check_offset, check_mono)
 _MEASURED = {"sums", "silence", "clipping", "offset", "mono", "duplicates", "files"}
@@ -45,10 +48,12 @@ class Report:
 
     Attributes:
         songs: How many songs were looked at.
+        without_stems: How many of them had no more read than headers and mixture, as `quick` does with many.
         findings: The worst first, then in the order of `CHECKS`.
     """
 
     songs: int
+    without_stems: int
     findings: list[Finding]
 
     def count(self, severity: Severity) -> int:
@@ -74,7 +79,7 @@ def examine(
         model: The folder of a model that is to be trained with it; checks of `MODEL_CHECKS` need one.
         only: Names of the checks to make; by default all.
         skip: Names of checks to leave out.
-        quick: Look at parts of each song, and train for a few seconds.
+        quick: Look at parts of each song, at the stems of some only, and train for a few seconds.
         jobs: Songs that are read at the same time; by default one for each core, at most eight.
         registry: The registry; by default that of the installed plugins.
         advance: Called with the number of songs that are read, and of all.
@@ -89,15 +94,19 @@ def examine(
     songs, findings = list_songs(data, config, registry)
     whole = [song for song in songs if song.is_whole]
     findings += _of_lists(songs, whole, config if model else None)
+    without_stems = 0
     if checks & _MEASURED:
-        findings += _of_audio(whole, quick, jobs or min(8, os.cpu_count() or 1), advance)
+        depths = _depths(len(whole), quick)
+        without_stems = depths.count(False)
+        findings += _of_audio(whole, depths, quick, jobs or min(8, os.cpu_count() or 1), advance)
     if model:
         findings += check_disk(model)
         if checks & _TRIED:
             findings += _of_trial(config, data, _QUICK_TRIAL_SECONDS if quick else _TRIAL_SECONDS)
     findings += [*check_plugins(registry), *(check_torch() if "torch" in checks else ())]
     kept = [finding for finding in findings if finding.check in checks]
-    return Report(len(songs), sorted(kept, key=lambda it: (SEVERITIES.index(it.severity), CHECKS.index(it.check))))
+    kept.sort(key=lambda it: (SEVERITIES.index(it.severity), CHECKS.index(it.check)))
+    return Report(len(songs), without_stems, kept)
 
 
 def _chosen(only: Collection[str], skip: Collection[str]) -> set[str]:
@@ -120,29 +129,43 @@ def _of_lists(songs: Sequence[Candidate], whole: Sequence[Candidate], config: Co
         yield from check_rate(whole, config.dataset)
 
 
-def _of_audio(songs: Sequence[Candidate], quick: bool, jobs: int, advance: Advance) -> Iterator[Finding]:
+def _depths(count: int, quick: bool) -> list[bool]:
+    """Return for each song whether its stems are read: all, or as many as `quick` looks at, evenly spread."""
+    if not quick or count <= QUICK_SONGS:
+        return [True] * count
+    chosen = {number * count // QUICK_SONGS for number in range(QUICK_SONGS)}
+    return [number in chosen for number in range(count)]
+
+
+def _of_audio(
+    songs: Sequence[Candidate], depths: Sequence[bool], quick: bool, jobs: int, advance: Advance
+) -> Iterator[Finding]:
     """Check what the songs sound like; threads suffice, since decoding and numpy let go of the interpreter."""
 
-    def look(song: Candidate) -> Facts | Finding:
+    def look(song: Candidate, with_stems: bool) -> Facts | Finding | None:
+        if not with_stems and MIXTURE not in song.sources:
+            return None
         try:
-            return measure(song, quick=quick)
+            return measure(song, quick=quick, with_stems=with_stems)
         except AudioError as error:
             return unreadable(song, error)
 
     measured: list[Facts] = []
     with ThreadPoolExecutor(jobs) as pool:
-        for number, facts in enumerate(pool.map(look, songs), start=1):
+        for number, facts in enumerate(pool.map(look, songs, depths), start=1):
             advance(number, len(songs))
             if isinstance(facts, Finding):
                 yield facts
-                continue
-            measured.append(facts)
-            for check in _OF_ONE_SONG:
-                yield from check(facts)
+            elif facts:
+                measured.append(facts)
+                for check in _OF_ONE_SONG:
+                    yield from check(facts)
     yield from check_duplicates(measured)
 
 
 def _of_trial(config: Config, data: Path, seconds: float) -> Iterator[Finding]:
+    from auralflow_core.trainer.memory import physical_memory
+
     trial = run_trial(config, data, seconds)
     if isinstance(trial, Finding):
         yield trial

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-import os
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -92,6 +90,7 @@ def _train(settings: dict[str, object], data: Path, seconds: float) -> Trial:
     from auralflow_core.data.cache import cached
     from auralflow_core.data.chunks import ChunkDataset
     from auralflow_core.data.open import pool
+    from auralflow_core.trainer.memory import peak_memory
     from auralflow_core.training import training_songs
 
     config = validate(Config, settings)
@@ -109,7 +108,7 @@ def _train(settings: dict[str, object], data: Path, seconds: float) -> Trial:
         losses,
         sorted(times)[len(times) // 2],
         loading,
-        _peak_memory(),
+        peak_memory(),
         torch.cuda.max_memory_allocated(model.device) if is_cuda else 0,
         torch.cuda.get_device_properties(model.device).total_memory if is_cuda else 0,
     )
@@ -150,16 +149,6 @@ def _patience(steps: int) -> int:
     return 1 if steps >= _ENOUGH_STEPS else 4
 
 
-def _peak_memory() -> int:
-    """Return the highest memory of this process in bytes; 0 where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def check_overfit(trial: Trial) -> Iterator[Finding]:
     """A loss that is no number, or that does not fall on one batch."""
     first, steps = trial.losses[0], len(trial.losses)
@@ -181,6 +170,8 @@ def check_overfit(trial: Trial) -> Iterator[Finding]:
 
 def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
     """A step that needs nearly all memory."""
+    from auralflow_core.trainer.memory import physical_memory
+
     # Each worker is a process with torch loaded.
     needed = trial.peak_bytes + workers * _WORKER_BYTES
     places = [("machine", needed, physical_memory()), ("GPU", trial.gpu_bytes, trial.gpu_total)]
@@ -192,11 +183,3 @@ def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
                 f"{total / _GIB:.1f} GiB", "large batches or chunks" if is_much else "",
                 "lower batch_size, sample_length or num_workers" if is_much else "",
             )  # fmt: skip
-
-
-def physical_memory() -> int:
-    """Return the machine's memory in bytes; 0 where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 0

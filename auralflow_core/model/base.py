@@ -195,7 +195,10 @@ class SeparationModel(ABC):
         """Return the batch's loss: the criterion plus the network's own terms."""
         assert self.prediction is not None, "call forward or test first"
         if self.criterion is None:
-            raise ConfigError("this model has no criterion; build it with one, or load it with auralflow.models.load")
+            raise ConfigError(
+                "this model has no criterion: build it with one, or install the plugin of training.criterion, which "
+                "separation does without"
+            )
         with torch.set_grad_enabled(self.training):
             self.loss = self.criterion(self.prediction) + sum(self.prediction.terms.values())
         value = float(self.loss.detach())

@@ -65,7 +65,7 @@ class Runner:
         done: list[tuple[Segment, Audio]] = []
         while len(done) < len(batch):
             part = batch[len(done) : len(done) + self._batch_size]
-            estimates = self._try(torch.stack([segment.audio for segment in part]))
+            estimates = self._try(torch.stack([segment.audio for segment in part]) if part[1:] else part[0].audio[None])
             if estimates is None:
                 self._make_do_with_less()
             else:

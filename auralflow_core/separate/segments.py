@@ -166,7 +166,8 @@ def overlap_add(estimates: Iterable[tuple[Segment, Audio]], weights: Audio) -> I
     """Join the segments' estimates: each frame is the weighted mean of those that cover it.
 
     Args:
-        estimates: Segments in the order of their places, each with its estimate `(target, channel, time)`.
+        estimates: Segments in the order of their places, each with its estimate `(target, channel, time)`, which is
+            changed.
         weights: Of a segment's frames, above zero, `(time)`.
 
     Yields:
@@ -176,7 +177,8 @@ def overlap_add(estimates: Iterable[tuple[Segment, Audio]], weights: Audio) -> I
     sums = totals = None  # of what is not given out yet, from `begin` on
     for segment, estimate in estimates:
         weight = weights[: segment.frames]
-        found = estimate[..., segment.skip : segment.skip + segment.frames] * weight
+        found = estimate[..., segment.skip : segment.skip + segment.frames]
+        found *= weight  # in place: a segment may be a whole song
         total = weight.copy()
         if sums is not None and totals is not None:
             done = segment.place - begin
@@ -187,7 +189,8 @@ def overlap_add(estimates: Iterable[tuple[Segment, Audio]], weights: Audio) -> I
             total[:held] += totals[done:]
         begin, sums, totals = segment.place, found, total
     if sums is not None and totals is not None:
-        yield sums / totals
+        sums /= totals
+        yield sums
 
 
 def _read(tape: Tape, start: int, frames: int, channels: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The processes of one training, on one machine or several: who they are, and what they tell each other.
 
-All of them run the same program on their part of each batch. What is said here goes over gloo between CPUs, also where
-gradients go over NCCL between GPUs: a few numbers a step, which need no GPU to wait for them.
+All of them run the same program on their part of each batch. Numbers and facts go over gloo between CPUs, also where
+gradients go over NCCL between GPUs: they are a few a step, which need no GPU to wait for them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ T = TypeVar("T")
 _PATIENCE = timedelta(minutes=30)
 # A fault that all processes meet is told by the first one.
 _PRECEDENCE_SECONDS = 0.5
+# `torchrun` kills the others as soon as one has ended, and the one that tells a fault has to come to its end.
+_TELLING_SECONDS = 5.0
 
 
 class World:
@@ -99,8 +101,9 @@ class Processes(World):
     def average(self, tensors: Iterable[Tensor]) -> None:
         """Set tensors to their mean over the processes."""
         for tensor in tensors:
-            mean = [total / self.size for total in self.sum(tensor.flatten().tolist())]
-            tensor.copy_(torch.tensor(mean).reshape(tensor.shape))
+            with _in_contact():
+                self._group.all_reduce(tensor)
+            tensor.div_(self.size)
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
         """Set tensors to those of the first process."""
@@ -149,6 +152,7 @@ def together() -> Iterator[World]:
         if world.rank:
             time.sleep(_PRECEDENCE_SECONDS)
         if store.add("auralflow/failed", 1) > 1:
+            time.sleep(_TELLING_SECONDS)
             raise SystemExit(1) from None
         told = _with_place(error, world)
         if told is error:

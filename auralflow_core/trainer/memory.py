@@ -82,7 +82,7 @@ def saved_bytes(model: SeparationModel, chunks: int = 1) -> int:
         return tensor
 
     batch = noise(model, chunks)
-    with _unchanged(model), saved_tensors_hooks(pack, lambda tensor: tensor):
+    with unchanged(model), saved_tensors_hooks(pack, lambda tensor: tensor):
         model.train()
         model.set_data(*batch)
         model.forward()
@@ -102,7 +102,7 @@ def noise(model: SeparationModel, chunks: int, frames: int | None = None) -> tup
 
 
 @contextmanager
-def _unchanged(model: SeparationModel) -> Iterator[None]:
+def unchanged(model: SeparationModel) -> Iterator[None]:
     """Put back the random state, the mode and the network's buffers after the body."""
     was_training = model.training
     buffers = [(buffer, buffer.clone()) for buffer in model.network.buffers()]

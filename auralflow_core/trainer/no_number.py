@@ -57,7 +57,7 @@ def skip(trainer: Trainer, left_out: LeftOut) -> None:
 def failure(trainer: Trainer, left_out: LeftOut) -> NoNumberError:
     """Return the error that names the batches; if the policy is to go back, it is caught."""
     cause = ""
-    if not all(parameter.isfinite().all() for parameter in trainer.model.network.parameters()):
+    if not _weights_are_numbers(trainer):
         # Gradients are not looked at unless the policy needs them: that would cost every step.
         cause = f"the weights are no numbers either, since the gradient of step {left_out.step - 1} was none; "
     if trainer.config.on_nan == "stop":
@@ -69,6 +69,11 @@ def failure(trainer: Trainer, left_out: LeftOut) -> NoNumberError:
         f"{left_out.named}",
         left_out,
     )
+
+
+def _weights_are_numbers(trainer: Trainer) -> bool:
+    with trainer.passes.whole():  # Of weights that are spread over processes each has a part.
+        return all(bool(parameter.isfinite().all()) for parameter in trainer.model.network.parameters())
 
 
 def roll_back(trainer: Trainer, error: NoNumberError) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from auralflow_core.checkpoint import CheckpointStore
@@ -63,7 +63,8 @@ class Passes:
 class ReplicatedPasses(Passes):
     """Passes of a network that each process has a copy of; gradients are added up while the backward pass runs (DDP).
 
-    Whether parameters may be left without a gradient is found out in the first step.
+    Whether parameters may be left without a gradient is found out in the first step, whose gradients are added up at
+    its end. DDP itself has to be told to look for such parameters, and then warns where there are none.
     """
 
     def __init__(self, model: SeparationModel, world: World) -> None:
@@ -76,35 +77,38 @@ class ReplicatedPasses(Passes):
     def __call__(self, share: float, *, is_first: bool, is_last: bool) -> float:
         """Return the loss of this process's part of the batch, and compute its gradients."""
         if self._replica is None:
-            self._replica = self._replicated(finds_unused=self._finds_unused or not self._is_settled)
-        with nullcontext() if is_last else self._replica.no_sync(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+            self._replica = nn.parallel.DistributedDataParallel(
+                _Loss(self.model), gradient_as_bucket_view=True, find_unused_parameters=self._finds_unused
+            )
+        with nullcontext() if is_last and self._is_settled else self._replica.no_sync():
             self.model.loss = self._replica()
             # DDP takes the mean over processes, and the shares of all of them add up to 1.
             self.model.backward(share * self._world.size, keep=not is_first)
-        if is_last:
-            self._look_for_unused()
+        if is_last and self._is_settled:
+            self._check_gradients()
+        elif is_last:
+            self._settle()
         return float(self.model.loss.detach())
 
-    def _replicated(self, *, finds_unused: bool) -> nn.parallel.DistributedDataParallel:
-        return nn.parallel.DistributedDataParallel(
-            _Loss(self.model),
-            gradient_as_bucket_view=True,
-            find_unused_parameters=finds_unused,
-        )
+    def _settle(self) -> None:
+        """Take the mean of the gradients, and note whether some parameters have none."""
+        trained = [each for each in self.model.network.parameters() if each.requires_grad]
+        counts = self._world.sum([each.grad is not None for each in trained])
+        for parameter, count in zip(trained, counts, strict=True):
+            if count and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        self._world.average(each.grad for each in trained if each.grad is not None)
+        self._finds_unused, self._is_settled = min(counts) < self._world.size, True
+        if self._finds_unused:
+            self._replica = None
 
-    def _look_for_unused(self) -> None:
+    def _check_gradients(self) -> None:
         lacking = [
             name
             for name, parameter in self.model.network.named_parameters()
             if parameter.requires_grad and parameter.grad is None
         ]
-        if not self._is_settled:
-            self._finds_unused = self._world.any(bool(lacking))
-            if not self._finds_unused:
-                self._replica = None
-            self._is_settled = True
-        elif lacking and not self._finds_unused:
+        if lacking and not self._finds_unused:
             raise TrainingError(
                 f"{', '.join(lacking[:3])} got no gradient in this step, though it did in the first; set "
                 "training.distributed.find_unused_parameters to true, then go on with --resume"

@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from auralflow_core.errors import ConfigError
 from auralflow_core.model import SeparationModel
 from auralflow_core.trainer.feed import Feed
+from auralflow_core.trainer.memory import noise, unchanged
+
+if TYPE_CHECKING:
+    from auralflow_core.trainer.loop import Trainer
 
 # More steps than any training has.
 _EVER = 10**15
 
 
-def check_smallest_batch(model: SeparationModel, feed: Feed) -> None:
-    """Refuse a training in which some batch has one chunk, and one chunk alone has no loss.
+def check_smallest_batch(trainer: Trainer) -> None:
+    """Refuse a training in which a process gets one chunk of some batch, and one chunk alone has no loss.
 
     Batch normalisation needs more than one value a channel, and a loss may compare the items of a batch. What is met
-    by the last batch of an epoch, or after chunks have grown, would end a training hours after it began.
+    by the last batch of an epoch, or after chunks have grown, would end a training hours after it began. Several
+    processes share each batch, and all of them try this.
 
     Raises:
         ConfigError: Says which batch it is, and what is wrong with it.
     """
-    seconds = _where_one_is_alone(feed)
+    model, size = trainer.model, trainer.world.size
+    seconds = _where_one_is_alone(trainer.feed, size)
     if seconds is None:
         return
     try:
-        value = _loss_of_noise(model)
+        with trainer.passes.whole():
+            value = _loss_of_noise(model)
     except (ValueError, RuntimeError, IndexError) as error:
         why = " ".join(str(error).split())
     else:
         if math.isfinite(value):
             return
         why = f"its loss is {value}"
+    shared = f", shared by {size} processes," if size > 1 else ""
+    least = "more than one chunk" + (f" for each of {size} processes" if size > 1 else "")
     raise ConfigError(
-        f"training.batch_size: with batches of {model.config.training.batch_size} there is one of a single chunk (the "
-        f"last of an epoch with chunks of {seconds:g} s), which {model.config.model.type} with the criterion "
-        f"{model.config.training.criterion_name} cannot be trained with: {why}; choose a batch_size, or a "
-        "max_num_samples, that leaves more than one chunk over"
+        f"training.batch_size: with batches of {model.config.training.batch_size}{shared} there is one of a single "
+        f"chunk (the last of an epoch with chunks of {seconds:g} s), which {model.config.model.type} with the "
+        f"criterion {model.config.training.criterion_name} cannot be trained with: {why}; choose a batch_size, or a "
+        f"max_num_samples, that leaves {least} over"
     )
 
 
-def _where_one_is_alone(feed: Feed) -> float | None:
-    """Return the length of the chunks with which a batch of one appears, if one ever does."""
+def _where_one_is_alone(feed: Feed, size: int) -> float | None:
+    """Return the length of the chunks with which a process gets a single one, if it ever does."""
     first = feed.stage
     try:
         for stage in range(feed.stage_at(_EVER) + 1):
             feed.enter(stage)
-            if len(feed.keys(0, feed.batches - 1)) == 1:
+            if len(feed.keys(0, feed.batches - 1)) < 2 * size:
                 return feed.data.config.sample_length
     finally:
         feed.enter(first)
@@ -59,30 +66,12 @@ def _where_one_is_alone(feed: Feed) -> float | None:
 
 
 def _loss_of_noise(model: SeparationModel) -> float:
-    """Return the loss of one chunk of noise; the model and torch's random state are left as they were."""
-    data = model.config.dataset
-    generator = torch.Generator().manual_seed(0)
-    shape = (len(model.targets), data.num_channels, data.chunk_frames)
-    targets = 0.1 * torch.randn(1, *shape, generator=generator)
-    was_training = model.training
-    with _buffers_kept(model.network), torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+    """Return the loss of one chunk of noise; nothing that training depends on is changed."""
+    with unchanged(model):
         model.train()
-        model.set_data(targets.sum(1), targets)
+        model.set_data(*noise(model, 1))
         with torch.no_grad():
             model.forward()
         value = model.compute_loss()
-    model.network.train(was_training)
     model.prediction = model.loss = None
     return value
-
-
-@contextmanager
-def _buffers_kept(network: nn.Module) -> Iterator[None]:
-    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, buffer in network.named_buffers():
-                if name in before:
-                    buffer.copy_(before[name])

@@ -51,8 +51,9 @@ class SnippetMaker(Callback):
             self._make(trainer)
 
     def on_end(self, trainer: Trainer, summary: Summary) -> None:
-        """Make snippets of what training ended with."""
-        self._make(trainer)
+        """Make snippets of what training ended with, unless somebody waits for it to stop."""
+        if summary.reason != "interrupted":
+            self._make(trainer)
 
     def _make(self, trainer: Trainer) -> None:
         step = trainer.progress.step

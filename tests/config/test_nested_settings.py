@@ -60,6 +60,22 @@ def test_visuals_have_groups_too() -> None:
     assert changed(("wandb.use", None), ("visuals.wandb.project-name", "007")).visuals.wandb.project_name == "007"
 
 
+@pytest.mark.parametrize("prefix", ["", "dataset."])
+def test_groups_in_a_mapping(prefix: str) -> None:
+    by_name = f"{prefix}augmentations.stems_by_name"
+    words = [
+        (f"{by_name}.vocals.gain.p", "0.25"),
+        (f"{by_name}.vocals.gain.min-db", "-3"),
+        (f"{by_name}.lead.vocals.mute.p", "1"),
+        (f"{by_name}.drums", "{pitch: {p: 0}}"),
+        (f"{by_name}.bass.pitch", "null"),
+    ]
+    found = changed(*words).dataset.augmentations.stems_by_name
+    assert list(found) == ["vocals", "lead.vocals", "drums", "bass"]
+    gain, mute, pitch = found["vocals"].gain, found["lead.vocals"].mute, found["drums"].pitch
+    assert gain and (gain.p, gain.min_db) == (0.25, -3) and mute and mute.p == 1 and pitch and pitch.p == 0
+
+
 def test_what_stands_there_is_kept() -> None:
     before = {"optimizer": {"name": "sgd", "args": {"momentum": 0.5}}, "ema": None, "scheduler": "cosine"}
     found = changed(
@@ -86,6 +102,10 @@ def test_a_short_form_and_its_parts() -> None:
         ("ema.decay.x", "3", "ema.decay.x: unknown setting"),
         ("lr.x", "3", "lr.x: unknown setting"),
         ("ema.decay", None, "ema.decay: has no value"),
+        ("augmentations.stems_by_name.vocals.gian.p", "1", "stems_by_name.vocals.gian: unknown setting; did you mean"),
+        ("augmentations.stems_by_name.vocals.gain.q", "1", "stems_by_name.vocals.gain.q: unknown setting"),
+        ("augmentations.stems_by_name.vocals.gain.p", "2", "vocals.gain.p: '2' must be less than or equal to 1"),
+        ("augmentations.stems_by_name.gain.p", "1", "stems_by_name.gain.p: unknown setting"),
         ("optimizer.args.lr", "-1", "args.lr: -1 is no learning rate"),
     ],
 )

@@ -60,7 +60,7 @@ DOCUMENTED_TRAINING = {
 
 BASE = {"model": {"type": "SpectrogramNetSimple", "name": "m"}}
 ALL_PATHS = sorted(path for paths in setting_paths(Params).values() for path in paths)
-NESTED = [path for path in ALL_PATHS if path.count(".") == 2 and not path.startswith("model.")]
+NESTED = [path for path in ALL_PATHS if path.count(".") > 1 and not path.startswith("model.")]
 PATHS = [path for path in ALL_PATHS if path not in NESTED]
 
 
@@ -81,10 +81,10 @@ def change(*settings: Setting) -> dict[str, Any]:
 
 
 def field_at(path: str) -> FieldInfo:
-    *groups, last = path.split(".")
-    schema: Any = Params if groups == ["model", "params"] else Config.model_fields[groups[0]].annotation
-    if path in NESTED:
-        annotation = schema.model_fields[groups[1]].annotation
+    *groups, last = path.removeprefix("model.params.").split(".")
+    schema: Any = Params if path.startswith("model.params.") else Config
+    for group in groups:
+        annotation = schema.model_fields[group].annotation
         choices = [choice for choice in (annotation, *get_args(annotation)) if isinstance(choice, type)]
         schema = next(choice for choice in choices if issubclass(choice, Group))
     return schema.model_fields[last]  # type: ignore[no-any-return]

@@ -90,6 +90,7 @@ def test_a_description_beside_songs_goes_first(roots: Path) -> None:
         ([{"root": "one", "wieght": 1}], "wieght: unknown; did you mean weight"),
         ([{"root": 3}], r"roots\[0\].root: 3 is no folder"),
         ([{"root": "one", "weight": 0}], "0 is no number above 0"),
+        ([{"root": "one", "weight": 1e7}], "is no number above 0, up to 1000000"),
         ([{"root": "one", "type": 1}], "no name of a type"),
         ([{"root": "one", "weight": 1}, {"root": "two"}], "some roots have a weight"),
         ([{"root": "one"}, {"root": "gone"}], "gone: no such folder"),

@@ -200,6 +200,21 @@ def test_quick_finds_a_leak_too(invoke: Any, songs: Path) -> None:
     assert findings(invoke, songs, "--quick", "--only", "duplicates", status=1)
 
 
+def test_quick_reads_the_stems_of_some_songs(invoke: Any, songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auralflow_core.doctor.run.QUICK_SONGS", 3)
+    for number in range(4):
+        change(song(songs, f"train {number}") / "bass.wav", lambda audio: audio + 0.05, subtype="FLOAT")
+    change(song(songs, "train 1") / "mixture.wav", lambda audio: audio + 0.05, subtype="FLOAT")
+    (song(songs, "train 3") / "mixture.wav").unlink()
+    found = findings(invoke, songs, "--quick", "--only", "offset")
+    assert [(each["where"][6:], each["what"].split()[0]) for each in found] == [
+        ("train 0", "bass"), ("train 1", "mixture"), ("train 2", "bass"),
+    ]  # fmt: skip
+    report = invoke("doctor", songs, "--quick", "--only", "offset")
+    assert "Of 4 songs --quick read headers and mixture alone" in report.stdout
+    assert json.loads(invoke("doctor", songs, "--only", "offset", "--json").stdout)["songs_without_stems_read"] == 0
+
+
 @pytest.mark.parametrize("layout", ["tables", "described"])
 def test_other_layouts_are_looked_at(invoke: Any, songs: Path, layout: str) -> None:
     no_sum(songs)

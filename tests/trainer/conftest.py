@@ -101,6 +101,12 @@ class PlainNet(nn.Module):
         return mask
 
 
+@pytest.fixture(autouse=True)
+def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for no disk; `tests/test_errors_and_files.py` looks at what is flushed."""
+    monkeypatch.setattr("os.fsync", lambda handle: None)
+
+
 def _rates(trainer: Trainer) -> list[float]:
     return [float(group["lr"]) for group in trainer.model.optimizer.param_groups]
 

@@ -1,4 +1,4 @@
-"""Two processes train as one does: real ones, started by torchrun, that talk over gloo."""
+"""Two processes train as one does: real ones, that talk over gloo."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 # A network without batch statistics, with a parameter that nothing depends on; what the tests read lies in $WATCHED.
 PLUGIN = """
 import atexit, hashlib, json, math, os
+from functools import partial
 from pathlib import Path
 import torch
 from torch import nn
@@ -30,6 +31,8 @@ from auralflow_core import ModelParams, hookimpl
 from auralflow_core.errors import DataError
 from auralflow_core.trainer import Callback
 
+if "EAGER" in os.environ:  # compiled without a compiler
+    torch.compile = partial(torch.compile, backend="eager")
 OUT, RANK = Path(os.environ["WATCHED"]), os.environ.get("RANK", "0")
 TROUBLE, TROUBLED_RANK, TROUBLED_PASS = (os.environ.get("TROUBLE", "") + ",,").split(",")[:3]
 
@@ -87,21 +90,61 @@ def register_models(register):
 def register_loggers(register):
     register("watch", logger=Watch, summary="for tests")
 """
+# Stands for `torchrun`, and loads torch once for all tests: two processes that meet at a store, and end when one fails.
+LAUNCHER = """
+import atexit, json, os, signal, sys
+import torch._dynamo, torch.distributed.fsdp  # which the optimizers load, and load slowly
+import auralflow_core.cli.training_progress, auralflow_core.training
+from auralflow_core.cli import main
+
+def start(rank, words, environment):
+    child = os.fork()
+    if child:
+        return child
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank))
+    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+    for number, name in ((1, "out"), (2, "errors")):
+        path = os.path.join(environment["WATCHED"], name)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    try:
+        main(words)
+    except SystemExit as end:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        os._exit(int(end.code or 0))  # and wait for no thread of the process that was forked
+
+for line in sys.stdin:
+    words, environment = json.loads(line)
+    store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    environment |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port), "WORLD_SIZE": "2"}
+    environment |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    running, failed = {start(rank, words, environment) for rank in range(2)}, 0
+    while running:
+        child, status = os.wait()
+        running.discard(child)
+        failed = failed or int(status != 0)
+        for other in running if status else ():
+            os.kill(other, signal.SIGTERM)
+    print(failed, flush=True)
+"""
 # 16 chunks in batches of 5, 5, 5 and 1, two of which make a step.
 SETTINGS = ["--batch_size", 5, "--backprop_every", 2, "--max_epochs", 6, "--clip_value", 0.5]
 SETTINGS += ["--metric_songs", 0, "--save_images", "false", "--save_audio", "false", "--tensorboard", "false"]
 SETTINGS += ["--device", "cpu", "--stop_patience", 1, "--lr", 0.1]
 SETTINGS = list(map(str, SETTINGS))
 
+Launch = Callable[[Sequence[str], dict[str, str]], int]
+
 
 class Runs:
     """Trainings of one model in one folder each, by one process or by two."""
 
-    def __init__(self, folder: Path, songs: Path, invoke: Callable[..., Any], words: Sequence[str]) -> None:
-        self.folder, self.songs, self.invoke = folder, songs, invoke
-        self.environment = {**os.environ, "WATCHED": str(folder), "OMP_NUM_THREADS": "1"}
+    def __init__(
+        self, folder: Path, songs: Path, invoke: Callable[..., Any], launch: Launch, words: Sequence[str]
+    ) -> None:
+        self.folder, self.songs, self.invoke, self.launch = folder, songs, invoke, launch
+        self.environment = {"WATCHED": str(folder), "OMP_NUM_THREADS": "1"}
         self.environment["PYTHONPATH"] = os.pathsep.join([*words, os.environ.get("PYTHONPATH", "")])
-        os.environ["WATCHED"] = str(folder)
 
     def model(self, name: str) -> Path:
         return self.folder / name
@@ -113,21 +156,13 @@ class Runs:
         self.invoke(*self.command(name, *words), "--quiet")
         return self.curve()
 
-    def start(self, name: str, *words: object, trouble: str = "") -> subprocess.Popen[str]:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-        launcher += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "auralflow"]
-        return subprocess.Popen(
-            [*launcher, *self.command(name, *words)],
-            env={**self.environment, "TROUBLE": trouble},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def together(self, name: str, *words: object, trouble: str = "", status: int = 0) -> list[dict[str, Any]]:
-        process = self.start(name, *words, trouble=trouble)
-        self.out, self.errors = process.communicate()
-        assert process.returncode == status, self.out + self.errors
+    def together(self, name: str, *words: object, status: int = 0, **environment: str) -> list[dict[str, Any]]:
+        streams = [self.folder / stream for stream in ("out", "errors")]
+        for stream in streams:
+            stream.write_text("")
+        failed = self.launch(self.command(name, *words), {**self.environment, **environment})
+        self.out, self.errors = (stream.read_text() for stream in streams)
+        assert failed == status, self.out + self.errors
         return self.curve()
 
     def curve(self) -> list[dict[str, Any]]:
@@ -138,15 +173,33 @@ class Runs:
         return [json.loads(line) for line in lines]
 
 
+@pytest.fixture(scope="module")
+def launch() -> Iterator[Launch]:
+    """Return what runs `auralflow` in two processes, with some environment, and tells whether one of them failed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        asked, told = process.stdin, process.stdout
+        assert asked and told
+
+        def run(words: Sequence[str], environment: dict[str, str]) -> int:
+            print(json.dumps([words, environment]), file=asked, flush=True)
+            return int(told.readline())
+
+        yield run
+        asked.close()
+
+
 @pytest.fixture
 def runs(
     invoke: Callable[..., Any],
     install_plugin: Callable[..., str],
+    launch: Launch,
     tiny_settings: list[str],
     song_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Runs]:
+) -> Runs:
     monkeypatch.setenv("WATCHED", str(tmp_path))
     before = list(sys.path)
     install_plugin("auralflow-plain", PLUGIN)
@@ -157,7 +210,7 @@ def runs(
     invoke("config", "first", "Plain", "--save", tmp_path, *settings, *SETTINGS)
     for name in ("second", "third"):
         shutil.copytree(tmp_path / "first", tmp_path / name)
-    yield Runs(tmp_path, song_folder, invoke, added)
+    return Runs(tmp_path, song_folder, invoke, launch, added)
 
 
 def assert_same(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> None:
@@ -197,21 +250,50 @@ def test_sharded_they_go_on_from_one_and_one_goes_on_from_them(runs: Runs) -> No
 
 
 def test_what_is_no_number_for_one_is_skipped_by_both(runs: Runs) -> None:
-    skipped = runs.together("first", "--on_nan", "skip", "--max_steps", 3, trouble="nan,1,3")
+    skipped = runs.together("first", "--on_nan", "skip", "--max_steps", 3, TROUBLE="nan,1,3")
     named = [line["skipped"] for line in skipped if "skipped" in line]
     assert len(named) == 1 and "the loss is nan at step 2 (epoch 1, batch 3): skipped train song" in named[0]
     assert [line["step"] for line in skipped if "step" in line] == [1, 2, 3]
     assert (runs.folder / "weights-0").read_text() == (runs.folder / "weights-1").read_text()
 
 
+def test_both_go_back_from_what_is_no_number_for_one(runs: Runs) -> None:
+    told = runs.together("first", "--on_nan", "rollback", "--max_steps", 3, TROUBLE="nan,1,3")
+    said = [line["skipped"].split(": ")[1] for line in told if "skipped" in line]
+    assert said[0].startswith("back to step 0, with the learning rate 0.05")
+    assert said[1].startswith("skipped train song")
+    # Of the two steps of the first epoch the second is left out.
+    steps = [(line["step"], line["batch"], line["lr"]) for line in told if "step" in line]
+    assert steps == [(1, 2, 0.1), (1, 2, 0.05), (2, 2, 0.05), (3, 4, 0.05)]
+    assert (runs.folder / "weights-0").read_text() == (runs.folder / "weights-1").read_text()
+
+
+def test_settings_of_memory_and_speed_change_nothing(runs: Runs) -> None:
+    steps = ["--max_steps", 3]
+    expected = runs.alone("first", *steps)
+    compiled = {"EAGER": "yes", "CXX": sys.executable}
+    assert_same(runs.together("second", *steps, "--gradient_checkpointing", "true"), expected)
+    assert_same(runs.together("third", *steps, "--compile", "true", **compiled), expected)
+    sharded = [*steps, "--gradient_checkpointing", "true", "--distributed", "fsdp2"]
+    assert_same(runs.together("second", *sharded, "--force"), expected)
+
+
 def test_an_error_of_one_ends_both_with_one_message(runs: Runs) -> None:
-    runs.together("first", trouble="raise,1,3", status=1)
+    runs.together("first", TROUBLE="raise,1,3", status=1)
     said = re.findall(r"^Error: .*", runs.errors, re.MULTILINE)
     assert len(said) == 1 and said[0].startswith("Error: the disk of this machine is gone (process 2 of 2, on ")
 
 
-def test_sigterm_saves_and_ends_both(runs: Runs) -> None:
-    process = runs.start("first", "--max_epochs", 100_000)
+def test_torchrun_passes_sigterm_on_and_both_save(runs: Runs) -> None:
+    words = ["--nproc-per-node", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "auralflow"]
+    words += runs.command("first", "--max_epochs", 100_000, "--every_n_epochs", 100_000, "--save_images", "true")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *words],
+        env={**os.environ, **runs.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     deadline = time.monotonic() + 120
     while not (runs.folder / "curve.jsonl").exists() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.05)
@@ -220,7 +302,8 @@ def test_sigterm_saves_and_ends_both(runs: Runs) -> None:
     assert re.search(r"Stopped and saved\. Go on with: auralflow train .*first .* --resume", errors), out + errors
     told = [line["step"] for line in runs.curve() if "step" in line]
     assert CheckpointStore(runs.model("first") / "checkpoint").latest() == told[-1]
-    rest = runs.alone("first", "--resume", "--max_steps", told[-1] + 2)
+    assert not (runs.model("first") / "images").exists(), "torchrun kills who draws pictures now"
+    rest = runs.alone("first", "--resume", "--max_steps", told[-1] + 2, "--save_images", "false")
     assert [line["step"] for line in rest if "step" in line] == [told[-1] + 1, told[-1] + 2]
 
 

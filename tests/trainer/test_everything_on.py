@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,50 +84,3 @@ def test_crashes_change_nothing(make_trainer: TrainerMaker, tmp_path: Path, trai
         assert digest(tmp_path / "broken") == expected
 
     crash()
-
-
-KILLING = """
-import os, random, signal, sys, time
-import auralflow_core.trainer.loop
-from auralflow_core.cli import main
-
-folder, data, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
-rng, killed = random.Random(seed), 0
-for attempt in range(100):
-    child = os.fork()
-    if child == 0:
-        has_checkpoint = any(name.startswith("step-") for name in os.listdir(folder + "/checkpoint")) \\
-            if os.path.isdir(folder + "/checkpoint") else False
-        main(["train", folder, data, "--quiet", *(["--resume"] if has_checkpoint else [])])
-    if killed < 3:
-        time.sleep(rng.uniform(0.1, 1.5))
-        os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    if os.WIFEXITED(status):
-        print(killed)
-        sys.exit(os.WEXITSTATUS(status))
-    killed += 1
-"""
-
-
-@pytest.mark.slow
-def test_kill_9_at_random_moments(
-    model_folder: Path, song_folder: Path, invoke: Callable[..., Any], tmp_path: Path
-) -> None:
-    words = ["--max_epochs", "9", "--max_steps", "24", "--optimizer", "adamw", "--dropout_p", "0.4"]
-    words += ["--scheduler", "{warmup_steps: 5}", "--ema", "{decay: 0.9}", "--save_images", "false"]
-    words += ["--sequence_scheduler", "{increase_every: 8, max_sequence_length: 1}", "--tensorboard", "false"]
-    words += ["--spec_augment", "{time_mask_param: 5}", "--checkpointing", "{save_every_n_steps: 2}"]
-    words += ["--validation", "{every_n_steps: 10}", "--save_audio", "false"]
-    invoke("config", model_folder, *words)
-    other = shutil.copytree(model_folder, tmp_path / "other")
-    invoke("train", other, song_folder, "--quiet")
-    ended = subprocess.run(
-        [sys.executable, "-c", KILLING, str(model_folder), str(song_folder), "7"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout) > 0
-    assert digest(model_folder) == digest(other)

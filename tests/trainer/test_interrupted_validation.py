@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from auralflow_core.trainer import Callback, Trainer
+from auralflow_core.trainer import Callback, Step, Trainer
+from auralflow_core.trainer.snippets import Snippet, SnippetMaker
 
 TrainerMaker = Callable[..., Trainer]
 
@@ -35,11 +36,11 @@ def digest(trainer: Trainer) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def go_on(make_trainer: TrainerMaker, callback: Callback, **settings: Any) -> tuple[Trainer, int]:
+def go_on(make_trainer: TrainerMaker, *callbacks: Callback, **settings: Any) -> tuple[Trainer, int]:
     """Train to the end, resuming after every stop; return the trainer, and how often it stopped."""
     for stops in range(10):
         torch.manual_seed(1000 + stops)
-        trainer = make_trainer("broken", [callback], **settings)
+        trainer = make_trainer("broken", callbacks, **settings)
         if trainer.store.steps():
             trainer.resume()
         if trainer.fit().reason != "interrupted":
@@ -93,3 +94,20 @@ def test_without_batches_the_statistics_of_batch_normalisation_stay(make_trainer
 
     make_trainer(callbacks=[Look()], max_steps=2, batch_norm_batches=0).fit()
     assert found and all(mean.abs().sum() > 0 for mean in found)
+
+
+def test_snippets_are_not_waited_for(make_trainer: TrainerMaker) -> None:
+    class Stop(Callback):
+        def __init__(self) -> None:
+            self.made: list[int] = []
+
+        def on_step(self, trainer: Trainer, step: Step) -> None:
+            if step.step == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        def on_snippets(self, trainer: Trainer, snippets: list[Snippet]) -> None:
+            self.made.append(trainer.progress.step)
+
+    stop = Stop()
+    trainer, stops = go_on(make_trainer, stop, SnippetMaker(), max_epochs=1)
+    assert stops == 1 and stop.made == [trainer.progress.step]

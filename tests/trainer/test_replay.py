@@ -21,8 +21,8 @@ from auralflow_core.training import prepare_training
 
 Invoke = Callable[..., Any]
 QUIET = {"tensorboard": "false", "save_audio": "false", "save_images": "false", "max_epochs": "2", "device": "cpu"}
+PLAINLY = ("--quiet", "--tensorboard", "no", "--save_audio", "no", "--save_images", "no")
 SCHEDULES: dict[str, dict[str, str]] = {
-    "plain": {},
     "augmented": {
         "augmentations": "{stems: {gain: {p: 1}, polarity: {}, noise: {}}, mixture: {eq: {p: 1}}}",
         "num_workers": "1",
@@ -104,7 +104,7 @@ class TestWhatTheNetworkWasFed:
         train(model_folder, song_folder, fed, **settings)
         assert len(fed.batches) >= 6
         targets = ["vocals", "drums"] if "targets" in settings else ["vocals"]
-        for step in (1, 2, 4, len(fed.batches)):
+        for step in (1, 4, len(fed.batches)):
             rows = replayed(step)
             assert same(rows, fed.batches[step], targets), step
             assert all(row["left_out"] is None and row["loss"] > 0 for row in rows)
@@ -144,7 +144,7 @@ class TestWhatTheNetworkWasFed:
     ) -> None:
         song = sorted((songs_copy / "train").iterdir())[0]
         audio, rate = soundfile.read(song / "mixture.wav", dtype="float32")
-        audio[:] = np.inf
+        audio[:] = np.nan
         soundfile.write(song / "mixture.wav", audio, rate, subtype="FLOAT")
         message = refused("train", model_folder, songs_copy, "--quiet")
         step = int(message.split(" at step ")[1].split()[0])
@@ -181,9 +181,11 @@ class TestCommand:
         assert "are not those" in refused("replay", trained_copy, "--step", 1, "--data", songs_copy)
 
     def test_songs_of_several_folders(
-        self, model_folder: Path, song_folder: Path, songs_copy: Path, invoke: Invoke
+        self, model_folder: Path, song_folder: Path, songs_copy: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        invoke("train", model_folder, song_folder, songs_copy, "--max_steps", 2, "--quiet")
+        monkeypatch.chdir(song_folder.parent)
+        invoke("train", model_folder, song_folder.name, songs_copy, "--max_steps", 2, *PLAINLY)
+        monkeypatch.chdir(model_folder)
         assert "Wrote 2 chunks" in invoke("replay", model_folder, "--step", 2).stdout
         moved = songs_copy.parent / "elsewhere" / songs_copy.name
         moved.parent.mkdir()
@@ -195,10 +197,10 @@ class TestCommand:
         journal = trained_copy / "journal.jsonl"
         with journal.open("a") as file:
             file.write('{"event": "fr')
-        invoke("train", trained_copy, song_folder, "--resume", "--max_epochs", 2, "--quiet")
+        invoke("train", trained_copy, song_folder, "--resume", "--max_epochs", 2, *PLAINLY)
         assert invoke("replay", trained_copy, "--step", 12).stdout.count("/step-00000012") == 1
 
     def test_force_begins_a_new_journal(self, trained_copy: Path, song_folder: Path, invoke: Invoke) -> None:
-        invoke("train", trained_copy, song_folder, "--force", "--max_steps", 2, "--quiet")
+        invoke("train", trained_copy, song_folder, "--force", "--max_steps", 2, *PLAINLY)
         lines = [json.loads(line) for line in (trained_copy / "journal.jsonl").read_text().splitlines()]
         assert [line["event"] for line in lines] == ["began", "from", "ended"]

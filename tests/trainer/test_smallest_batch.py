@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from auralflow_core.errors import ConfigError
 from auralflow_core.losses import Criterion
 from auralflow_core.trainer import Trainer
+from auralflow_core.trainer.distributed import World
 from auralflow_core.trainer.smallest_batch import check_smallest_batch
 
 TrainerMaker = Callable[..., Trainer]
@@ -51,7 +52,7 @@ class Spread(Criterion):
 def test_batch_normalisation_of_one_value(make_trainer: TrainerMaker, training: dict[str, Any], length: str) -> None:
     trainer = make_trainer("model", [], Pooled(), **training)
     with pytest.raises(ConfigError) as caught:
-        check_smallest_batch(trainer.model, trainer.feed)
+        check_smallest_batch(trainer)
     for part in ("training.batch_size", f"chunks of {length}", "Expected more than 1 value", "max_num_samples"):
         assert part in str(caught.value)
 
@@ -59,21 +60,35 @@ def test_batch_normalisation_of_one_value(make_trainer: TrainerMaker, training: 
 @pytest.mark.parametrize("training", [{"batch_size": 4}, {"batch_size": 28}, {"batch_size": 64}])
 def test_batches_of_more_are_none_of_its_business(make_trainer: TrainerMaker, training: dict[str, Any]) -> None:
     trainer = make_trainer("model", [], Pooled(), **training)
-    check_smallest_batch(trainer.model, trainer.feed)
+    check_smallest_batch(trainer)
+
+
+def test_processes_share_a_batch(make_trainer: TrainerMaker) -> None:
+    class Two(World):
+        size = 2
+
+    for batch_size, is_refused in ((4, True), (28, True), (26, False), (9, True), (30, False)):
+        trainer = make_trainer("model", [], Pooled(), batch_size=batch_size)
+        trainer.world = Two()
+        if is_refused:
+            with pytest.raises(ConfigError, match=r"shared by 2 processes, .* more than one chunk for each of 2"):
+                check_smallest_batch(trainer)
+        else:
+            check_smallest_batch(trainer)
 
 
 def test_a_loss_between_items(make_trainer: TrainerMaker) -> None:
     trainer = make_trainer("model", [], "plain", batch_size=1)
     trainer.model.criterion = Spread()
     with pytest.warns(UserWarning, match="degrees of freedom"), pytest.raises(ConfigError, match="its loss is nan"):
-        check_smallest_batch(trainer.model, trainer.feed)
+        check_smallest_batch(trainer)
 
 
 def test_what_can_be_trained_is_left_as_it_was(make_trainer: TrainerMaker) -> None:
     trainer = make_trainer("model", batch_size=29)
     before = {name: tensor.clone() for name, tensor in trainer.model.network.state_dict().items()}
     feed, random = (trainer.feed.stage, trainer.feed.batches), torch.get_rng_state()
-    check_smallest_batch(trainer.model, trainer.feed)
+    check_smallest_batch(trainer)
     assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.model.network.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random) and (trainer.feed.stage, trainer.feed.batches) == feed
 

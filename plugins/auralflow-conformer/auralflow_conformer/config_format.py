@@ -51,7 +51,6 @@ _SAME: Mapping[str, str] = {
     "training.max_epochs": "training.max_epochs",
     "training.batch_size": "training.batch_size",
     "training.backprop_every": "training.backprop_every",
-    "training.backwards_every": "training.backprop_every",
     "training.clip_value": "training.clip_value",
     **{f"model.{name}": f"model.params.{name}" for name in ConformerParams.model_fields},
 }
@@ -65,6 +64,7 @@ _FRAMES: Mapping[str, str] = {
 # Keys without a counterpart, and what takes their place.
 _INSTEAD: Mapping[str, str] = {
     "checkpointing.dir": "checkpoints lie in the model folder: NAME/checkpoint",
+    "training.backwards_every": "each batch has a backward pass of its own; backprop_every of them make a step",
     "data.path": "songs rather than pairs of audio and text: `auralflow train NAME FOLDER`",
 }
 
@@ -84,7 +84,7 @@ def convert(data: Mapping[Any, Any]) -> Conversion:
     """Return the configuration that the file becomes, and what became of each of its keys.
 
     Raises:
-        ConfigError: A number of frames is none, or `backprop_every` and `backwards_every` differ.
+        ConfigError: A number of frames is none.
     """
     settings: dict[str, Any] = {"model.type": "Conformer", **_SPECTROGRAM}
     taken: dict[str, str] = {}
@@ -94,10 +94,8 @@ def convert(data: Mapping[Any, Any]) -> Conversion:
         if path is None:
             left[key] = _instead(key, value)
             continue
-        value = _seconds(key, value) if key in _FRAMES else value
-        if settings.setdefault(path, value) != value:
-            raise ConfigError(f"{key}: {value!r}, where another key of {path} says {settings[path]!r}; leave out one")
-        taken[key] = f"{path} ({value:g} s)" if key in _FRAMES else path
+        settings[path] = _seconds(key, value) if key in _FRAMES else value
+        taken[key] = f"{path} ({settings[path]:g} s)" if key in _FRAMES else path
     for path, (key, value) in _needed(settings, taken).items():
         settings[path] = value
         if key in taken:

@@ -82,6 +82,13 @@ class Conformer(nn.Module):
         masks: Tensor = self.decoder(x)
         return self.features.spread(masks)
 
+    @property
+    def checkpoint_blocks(self) -> list[nn.Module]:
+        """What `training.gradient_checkpointing` recomputes: all but the layers that are recomputed here already."""
+        layers = [layer for number, layer in enumerate(self.layers, start=1) if not self._is_recomputed(number)]
+        others = (self.subsampling, self.upsampling, self.skip, self.decoder, self.conditioning)
+        return [*layers, *(block for block in others if block is not None)]
+
     def _through_layers(self, x: Tensor) -> Tensor:
         rotation = None if self.rotary is None else self.rotary(x.shape[1], x.device)
         if self.conditioning is not None and self.params.self_condition_subsampling:

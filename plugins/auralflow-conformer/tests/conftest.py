@@ -1,11 +1,15 @@
-"""The document as a user would save it: the YAML between its fences, with a comment after each value."""
+"""The document as a user would save it, and what a forward pass keeps for the backward pass."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
+# The YAML between the document's fences, with a comment after each value.
 DOCUMENT = """\
 model:
   feat_in: 80 # number of mel bins: 80
@@ -95,3 +99,21 @@ def document(tmp_path: Path) -> Path:
     path = tmp_path / "conformer.yaml"
     path.write_text(DOCUMENT)
     return path
+
+
+@pytest.fixture
+def kept_bytes() -> Callable[..., tuple[int, Tensor]]:
+    """A function of a module and its inputs: the bytes that the pass keeps for its backward pass, and its output."""
+
+    def measure(module: nn.Module, *inputs: Tensor | None) -> tuple[int, Tensor]:
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            output: Tensor = module(*inputs)
+        return sum(kept.values()), output
+
+    return measure

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import soundfile
+import yaml
 from click.testing import CliRunner
-from torch import Tensor
 
 from auralflow_conformer.__main__ import FOLDER
 from auralflow_conformer.config_format import convert, detects
-from auralflow_conformer.network import Conformer
+from auralflow_conformer.params import ConformerParams
 from auralflow_core.build import build_network
 from auralflow_core.cli import main
 from auralflow_core.config import Config, load_config, read_mapping, validate
-from auralflow_core.errors import ConfigError
+
+README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[3] / "docs/models/conformer.md"
 
 
 def run(*words: object, status: int = 0) -> str:
@@ -102,6 +102,13 @@ def test_sections_may_be_left_out_or_empty(document: Path) -> None:
     assert "an empty section" in printed
 
 
+def test_backward_passes_are_no_steps(document: Path) -> None:
+    document.write_text(document.read_text().replace("backprop_every: 1", "backprop_every: 4"))
+    config, printed = configured(document)
+    assert config.training.backprop_every == 4
+    assert any("backwards_every" in line and "of its own" in line for line in printed.splitlines())
+
+
 def test_a_sequence_scheduler_without_an_end_has_one(document: Path) -> None:
     text = document.read_text()
     kept = [line for line in text.splitlines() if not line.strip().startswith("stop_after")]
@@ -115,7 +122,7 @@ def test_a_sequence_scheduler_without_an_end_has_one(document: Path) -> None:
     ("before", "after", "message"),
     [
         ("size: 512", "size: 5.12", "audio_chunking.size: 5.12 must be a whole number of frames"),
-        ("backwards_every: 1", "backwards_every: 2", "training.backwards_every: 2"),
+        ("backprop_every: 1", "backprop_every: 0", "training.backprop_every"),
         ("d_model: 768", "d_model: wide", "model.params.d_model"),
         ("p: 0.5", "p: 1.5", "training.spec_augment.p"),
     ],
@@ -159,69 +166,25 @@ def test_a_name_that_is_none() -> None:
     assert "did you mean small" in failed.stderr and "document,large,small" in failed.stderr
 
 
-TINY = {
-    "model": {
-        "type": "Conformer",
-        "params": {"feat_in": 16, "n_layers": 2, "d_model": 16, "n_heads": 2, "head_dim": 8},
-    },
-    "dataset": {"sample_rate": 8000, "num_fft": 128, "window_size": 128, "hop_length": 64, "sample_length": 0.25},
-    "training": {
-        "device": "cpu",
-        "max_epochs": 2,
-        "batch_size": 4,
-        "sequence_scheduler": {"increase_every": 3, "max_sequence_length": 1},
-        "spec_augment": {"time_mask_param": 5, "freq_mask_param": 5},
-    },
-    "visuals": {"snippet_length": 0.5, "metric_songs": 0},
-}
-SIZES = {33: 4, 64: 2, 126: 1}
-"""Frames of 0.25, 0.5 and 1 s, and the items of a full batch of them."""
+def test_the_examples_of_the_readme(tmp_path: Path) -> None:
+    fences = dict(re.findall(r"```(python|yaml)\n(.*?)```", README.read_text(), re.S))
+    names: dict[str, Any] = {}
+    exec(fences["python"], names)
+    assert names["masks"].shape == (1, 4, 2, 513, 300)
+    source = tmp_path / "long.yaml"
+    source.write_text("model: {type: Conformer}\n" + fences["yaml"])
+    config, _ = configured(source, "--rotary_interpolation_factor", 2, "--attention_chunk", 256)
+    assert config.training.sequence_scheduler is not None and config.training.spec_augment is not None
+    assert (config.model.params["rotary_interpolation_factor"], config.model.params["attention_chunk"]) == (2, 256)
 
 
-@pytest.fixture
-def songs(tmp_path: Path) -> Path:
-    """A folder of four songs of noise, in the layout of MUSDB18-HQ."""
-    noise = np.random.default_rng(0)
-    for split, number in (("train", 0), ("train", 1), ("train", 2), ("test", 0)):
-        song = tmp_path / "songs" / split / f"song {number}"
-        song.mkdir(parents=True)
-        stems = {stem: noise.uniform(-0.2, 0.2, 16000) for stem in ("vocals", "drums", "bass", "other")}
-        for name, audio in {**stems, "mixture": np.sum(list(stems.values()), axis=0)}.items():
-            soundfile.write(song / f"{name}.wav", audio, 8000)
-    return tmp_path / "songs"
+def test_the_page_describes_each_key_and_what_it_costs(document: Path) -> None:
+    def first_cells(text: str) -> str:
+        return "\n".join(re.findall(r"^\|([^|]*)\|", text, re.M))
 
-
-def test_chunks_grow_longer_while_it_is_trained(tmp_path: Path, songs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes: list[tuple[int, int]] = []
-    forward = Conformer.forward
-
-    def noted(self: Conformer, magnitude: Tensor) -> Tensor:
-        if self.training:
-            shapes.append((magnitude.shape[0], magnitude.shape[-1]))
-        return forward(self, magnitude)
-
-    monkeypatch.setattr(Conformer, "forward", noted)
-    source = tmp_path / "tiny.json"
-    source.write_text(json.dumps(TINY))
-    for name in ("whole", "stopped"):
-        run("config", name, "--from", source, "--save", tmp_path)
-    run("train", tmp_path / "whole", songs)
-    whole, shapes[:] = list(shapes), []
-    assert {frames: max(batch for batch, other in whole if other == frames) for _, frames in whole} == SIZES
-
-    run("config", "stopped", "--save", tmp_path, "--max_epochs", 1)
-    run("train", tmp_path / "stopped", songs)
-    assert len({frames for _, frames in shapes}) == 2  # the second change is yet to come
-    run("config", "stopped", "--save", tmp_path, "--max_epochs", 2)
-    run("train", tmp_path / "stopped", songs, "--resume")
-    assert shapes == whole
-    for path in (tmp_path / "whole/checkpoint").rglob("model.safetensors"):
-        assert (tmp_path / "stopped" / path.relative_to(tmp_path / "whole")).read_bytes() == path.read_bytes()
-
-    run("separate", tmp_path / "whole", songs / "test/song 0/mixture.wav", "--save", tmp_path / "stems")
-    assert list((tmp_path / "stems").rglob("*vocals*"))
-
-
-def test_a_conversion_refuses_what_is_said_twice() -> None:
-    with pytest.raises(ConfigError, match="leave out one"):
-        convert({"model": {"d_model": 8, "n_layers": 1}, "training": {"backprop_every": 1, "backwards_every": 3}})
+    described, costs = (first_cells(part) for part in PAGE.read_text().split("## Files")[0].split("## What it costs"))
+    defaults = dict(re.findall(r"`(\w+)`(?: \+)? \(([^)]+)\)", described))
+    assert {name: yaml.safe_load(text) for name, text in defaults.items()} == {
+        name: field.default for name, field in ConformerParams.model_fields.items()
+    }
+    assert set(read_mapping(document)["model"]) <= set(re.findall(r"`(\w+)`", costs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -14,14 +15,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from auralflow_conformer.attention import Attention, RotaryPositions, rotate
+from auralflow_conformer.attention import RotaryPositions
 from auralflow_conformer.features import Features, mel_bands
 from auralflow_conformer.layer import ConformerLayer, ConvolutionModule, LongConvolution
 from auralflow_conformer.network import Conformer
 from auralflow_conformer.params import ConformerParams
 from auralflow_core.errors import ConfigError
+from auralflow_core.model.forward import recomputed
 from auralflow_core.torchaudio_cpu import import_torchaudio
 
+KeptBytes = Callable[..., tuple[int, Tensor]]
 D, HEADS, E, M, BINS, FRAMES, LAYERS = 16, 2, 8, 12, 65, 37, 3
 SMALL: dict[str, Any] = {
     "feat_in": M,
@@ -55,6 +58,12 @@ def size(module: nn.Module) -> int:
 # How many parameters a setting adds to the small network (T = 2 targets, C = 2 channels, all 65 bins masked).
 MASKS = 2 * 2 * BINS
 ADDED: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "feat_in": ({}, {"feat_in": 20}, 6 * 2 * D + 2 * 8 * D),  # 20 bands leave 5 after two halvings, 12 leave 3
+    "d_model": (
+        {},
+        {"d_model": 24},
+        LAYERS * (19 * (24**2 - D**2) + (4 * HEADS * E + 25) * 8) + 5 * (24**2 - D**2) + (54 + 2 * MASKS) * 8,
+    ),
     "n_layers": ({}, {"n_layers": LAYERS + 1}, size(ConformerLayer(params_of()))),
     "n_heads": ({}, {"n_heads": 5}, LAYERS * 4 * D * 3 * E),
     "head_dim": ({}, {"head_dim": 10}, LAYERS * 4 * D * HEADS * 2),
@@ -147,7 +156,21 @@ def test_the_written_out_attention_makes_the_same_masks() -> None:
         assert calls.call_count == LAYERS
 
 
-@pytest.mark.parametrize("name", ["dropout_ff", "dropout_attn", "dropout_conv"])
+DROPOUTS = {"dropout_ff": {"ff_before", "ff_after"}, "dropout_attn": {"attention"}, "dropout_conv": {"convolution"}}
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
+def test_each_dropout_has_its_place(name: str) -> None:
+    layer, x = make(**{name: 0.5}).layers[0], torch.rand(2, 9, D)
+    modules = {part: getattr(layer, part) for part in ("ff_before", "attention", "convolution", "ff_after")}
+    passes = [
+        {part: module(x, None) if part == "attention" else module(x) for part, module in modules.items()}
+        for _ in range(2)
+    ]
+    assert {part for part in modules if not torch.equal(passes[0][part], passes[1][part])} == DROPOUTS[name]
+
+
+@pytest.mark.parametrize("name", DROPOUTS)
 @pytest.mark.parametrize("flash", [True, False])
 def test_dropout(name: str, flash: bool) -> None:
     network, plain = make(flash_attn=flash, **{name: 0.5}), make(flash_attn=flash)
@@ -201,71 +224,44 @@ def test_what_self_conditioning_adds(is_gated: bool) -> None:
     torch.testing.assert_close(conditioning(x, masks), x + found, atol=1e-5, rtol=1e-5)
 
 
-def saved_bytes(network: Conformer, x: Tensor) -> tuple[int, dict[str, Tensor]]:
-    """Return the bytes that a pass keeps for its backward pass, and the gradients."""
-    kept = 0
+def trained_pass(
+    network: Conformer, is_recomputed: bool, kept_bytes: KeptBytes
+) -> tuple[int, dict[str, Tensor], list[int]]:
+    """Return the bytes kept for the backward pass, the gradients, and how often each layer ran."""
+    runs = [0] * LAYERS
+    for number, layer in enumerate(network.layers):
 
-    def pack(tensor: Tensor) -> Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
+        def count(*_: Any, number: int = number) -> None:
+            runs[number] += 1
 
+        layer.attention.to_qkv.register_forward_hook(count)
     torch.manual_seed(3)
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        loss = network(x).square().mean()
-    in_forward = kept  # a recomputed layer keeps its own again, one at a time
-    loss.backward()
-    return in_forward, {
-        name: value.grad.clone() for name, value in network.named_parameters() if value.grad is not None
-    }
+    with recomputed(network) if is_recomputed else nullcontext():
+        kept, masks = kept_bytes(network, magnitudes())
+    masks.square().mean().backward()
+    gradients = {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
+    return kept, gradients, runs
 
 
-def test_checkpointing_saves_memory_and_changes_no_gradient() -> None:
-    dropout = {"dropout_ff": 0.2, "dropout_attn": 0.2, "dropout_conv": 0.2}
+def test_checkpointing_saves_memory_and_changes_no_gradient(kept_bytes: KeptBytes) -> None:
+    # With the trainer's `training.gradient_checkpointing`, which has blocks of its own, and without.
+    dropout = {"dropout_ff": 0.2, "dropout_attn": 0.2, "dropout_conv": 0.2, "rotary_learned_freq": True}
+    settings = [(every, is_recomputed) for every in (0, 1, 2, 3) for is_recomputed in (False, True)]
     found = {
-        every: saved_bytes(make(checkpoint_every_n_layers=every, **dropout), magnitudes()) for every in (0, 1, 2, 3)
+        (every, is_recomputed): trained_pass(
+            make(checkpoint_every_n_layers=every, **dropout), is_recomputed, kept_bytes
+        )
+        for every, is_recomputed in settings
     }
-    expected = found[0][1]
-    for _, gradients in found.values():
-        assert gradients.keys() == expected.keys()
+    expected = found[0, False][1]
+    for (every, is_recomputed), (_, gradients, runs) in found.items():
+        assert gradients.keys() == expected.keys() == dict(make(**dropout).named_parameters()).keys()
         assert all(torch.equal(gradients[name], expected[name]) for name in expected)
-    assert found[1][0] < found[2][0] == found[3][0] < found[0][0]
-
-
-def reference_attention(attention: Attention, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    q, k, v = (
-        (x @ weight.T).unflatten(-1, (HEADS, E)).transpose(1, 2).double() for weight in attention.to_qkv.weight.chunk(3)
-    )
-    logits = torch.einsum("bhqe,bhke->bhqk", q, k) / E**0.5
-    weights = (logits if mask is None else logits.masked_fill(~mask, -math.inf)).exp()
-    mixed = torch.einsum("bhqk,bhke->bqhe", weights / weights.sum(-1, keepdim=True), v)
-    return mixed.flatten(2).float() @ attention.to_out.weight.T
-
-
-@settings(deadline=None, max_examples=25)
-@given(steps=st.integers(1, 40), chunk=st.integers(0, 45), flash=st.booleans(), seed=st.integers(0, 1000))
-def test_attention_equals_a_plain_softmax(steps: int, chunk: int, flash: bool, seed: int) -> None:
-    torch.manual_seed(seed)
-    attention = Attention(params_of(attention_chunk=chunk, flash_attn=flash)).eval()
-    x = torch.randn(2, steps, D) * 2
-    mask = None
-    if chunk:
-        number = torch.arange(steps) // chunk
-        mask = (number[:, None] - number).abs() <= 1
-    torch.testing.assert_close(attention(x, None), reference_attention(attention, x, mask), atol=1e-5, rtol=1e-5)
-
-
-@settings(deadline=None, max_examples=25)
-@given(a=st.integers(0, 60), b=st.integers(0, 60), by=st.integers(0, 40), seed=st.integers(0, 1000))
-def test_rotary_attention_sees_distances(a: int, b: int, by: int, seed: int) -> None:
-    q, k = torch.randn(2, E, generator=torch.Generator().manual_seed(seed))
-    rotation = RotaryPositions(params_of())(101, torch.device("cpu"))
-
-    def product(i: int, j: int) -> Tensor:
-        return rotate(q, rotation[:, i]) @ rotate(k, rotation[:, j])
-
-    torch.testing.assert_close(product(a, b), product(a + by, b + by), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(rotate(q, rotation[:, a]).norm(), q.norm())
+        # A layer that keeps nothing runs once more, and never twice more where both settings are on.
+        assert runs == [2 if is_recomputed or (every and number % every == 0) else 1 for number in range(1, LAYERS + 1)]
+    kept = {setting: found[setting][0] for setting in settings}
+    assert kept[1, False] < kept[2, False] == kept[3, False] < kept[0, False]
+    assert all(kept[every, True] == kept[0, True] < kept[1, False] for every in (1, 2, 3))
 
 
 def test_rotary_positions_are_interpolated_and_trained() -> None:
@@ -318,6 +314,18 @@ def test_norms_are_of_the_chosen_kind() -> None:
             torch.testing.assert_close(norm(x), formula(x), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("is_normal", [False, True])
+def test_where_the_optional_norms_are(is_normal: bool) -> None:
+    network = make(subsampling_norm_out=is_normal, decoder_norm=is_normal).eval()
+    steps: list[Tensor] = []
+    network.layers[0].register_forward_pre_hook(lambda _, given: steps.append(given[0]))
+    network(magnitudes())
+    assert (steps[0].mean(-1).abs().max() < 1e-5) == is_normal
+    x = torch.randn(2, 5, D)
+    # A normalised decoder sees no level.
+    assert ((network.decoder(x) - network.decoder(9 * x)).abs().max() < 1e-3) == is_normal
+
+
 @settings(deadline=None, max_examples=40)
 @given(bands=st.integers(4, 300), bins=st.integers(3, 1200), rate=st.sampled_from([8000, 22050, 44100, 96000]))
 def test_mel_bands_cover_all_bins_and_none_is_empty(bands: int, bins: int, rate: int) -> None:
@@ -368,8 +376,7 @@ def test_what_makes_no_network_is_refused(params: dict[str, Any], message: str) 
 
 
 def test_every_parameter_is_tested_here() -> None:
-    elsewhere = {"d_model", "feat_in", "flash_attn", "dropout_ff", "dropout_attn", "dropout_conv"}
-    elsewhere.add("checkpoint_every_n_layers")
+    elsewhere = {"flash_attn", "checkpoint_every_n_layers", *DROPOUTS}
     changed = {name for _, change, _ in ADDED.values() for name in change}
     changed |= {name for _, change in CHANGES.values() for name in change}
     assert changed | elsewhere == set(ConformerParams.model_fields)

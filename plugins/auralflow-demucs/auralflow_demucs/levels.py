@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from auralflow_demucs.products import gated, rows, tiles, widen
+from auralflow_demucs.products import gated, in_pieces, rows, tiles, widen
 from auralflow_demucs.residual import DConv
 
 # Without gradients a layer of the frequency branch maps so many frequencies at once: what lies between its convolutions
@@ -54,13 +54,13 @@ class Shape:
         make = nn.Conv2d if self.is_freq else nn.Conv1d
         return make(channels, 2 * channels, 1 + 2 * context, padding=context)
 
-    def can_tile(self, context: int = 0) -> bool:
-        """Whether a few frequencies at a time give the same, where `context` of them are seen to each side."""
-        return self.is_freq and not context and self.can_gate()
+    def is_tiled(self, x: Tensor) -> bool:
+        """Whether the frequency branch maps a few frequencies at a time; normalization wants all of them."""
+        return self.is_freq and self.is_gated_in_pieces(x)
 
-    def can_gate(self) -> bool:
-        """Whether the gated convolution may go piece by piece."""
-        return not (self.groups or torch.is_grad_enabled())
+    def is_gated_in_pieces(self, x: Tensor) -> bool:
+        """Whether the gated convolution goes piece by piece."""
+        return self.groups == 0 and in_pieces(x)
 
 
 class HEncLayer(nn.Module):
@@ -106,7 +106,7 @@ class HEncLayer(nn.Module):
         if not self.shape.is_freq:
             x = x.flatten(1, 2) if x.dim() == 4 else x
             x = functional.pad(x, (0, -x.shape[-1] % self.shape.stride))
-        elif inject is None and not self.is_empty and self.shape.can_tile(self.context):
+        elif inject is None and not (self.is_empty or self.context) and self.shape.is_tiled(x):
             return self._by_tiles(x)
         x = self.conv(x)
         if self.is_empty:
@@ -120,7 +120,7 @@ class HEncLayer(nn.Module):
         x = functional.gelu(self.norm1(x))
         if self.dconv is not None:
             x = self.dconv(x)
-        if isinstance(self.rewrite, nn.Conv1d) and self.shape.can_gate():
+        if isinstance(self.rewrite, nn.Conv1d) and self.shape.is_gated_in_pieces(x):
             return gated(self.rewrite, x)
         if self.rewrite is not None and self.norm2 is not None:
             x = functional.glu(self.norm2(self.rewrite(x)), dim=1)
@@ -186,13 +186,14 @@ class HDecLayer(nn.Module):
             skip: What the encoder gave at this level; one of the two may be missing, which stands for zero.
             length: T of the output, for the time branch.
         """
-        if self.shape.can_tile() and not self.is_empty:
-            return self._by_tiles([self._with_axis(part) for part in (x, skip) if part is not None])
+        parts = self._parts(x, skip)
+        if self.shape.is_tiled(parts[0]) and not self.is_empty:
+            return self._by_tiles(parts)
         return self.widened(self.gated(x, skip), length)
 
     def gated(self, x: Tensor | None, skip: Tensor | None) -> Tensor:
         """Return what the transposed convolution is given; arguments as those of `forward`."""
-        parts = [self._with_axis(part) for part in (x, skip) if part is not None]
+        parts = self._parts(x, skip)
         return self._refined(sum(parts[1:], parts[0]), self.context)
 
     def widened(self, x: Tensor, length: int) -> Tensor:
@@ -207,14 +208,15 @@ class HDecLayer(nn.Module):
             y = y[..., padding:-padding, :]
         return y if self.is_last else functional.gelu(y)
 
-    def _with_axis(self, x: Tensor) -> Tensor:
-        return x.unsqueeze(2) if self.shape.is_freq and x.dim() == 3 else x
+    def _parts(self, x: Tensor | None, skip: Tensor | None) -> list[Tensor]:
+        parts = [part for part in (x, skip) if part is not None]
+        return [part.unsqueeze(2) if self.shape.is_freq and part.dim() == 3 else part for part in parts]
 
     def _refined(self, x: Tensor, padding: int | tuple[int, int]) -> Tensor:
         """Apply all that precedes the transposed convolution; `padding` is the gated one's."""
         if self.is_empty:
             return x
-        if isinstance(self.rewrite, nn.Conv1d) and self.shape.can_gate():
+        if isinstance(self.rewrite, nn.Conv1d) and self.shape.is_gated_in_pieces(x):
             x = gated(self.rewrite, x)
         elif self.rewrite is not None and self.norm1 is not None:
             convolve = functional.conv2d if self.shape.is_freq else functional.conv1d
@@ -226,7 +228,7 @@ class HDecLayer(nn.Module):
         """Map the sum of the parts; the rows that two tiles share are added up."""
         kernel, stride, padding = self.shape.kernel_size, self.shape.stride, self.shape.padding
         batch, _, bins, frames = parts[0].shape
-        context = self.context if self.rewrite is not None else 0
+        context, overlap = self.context if self.rewrite is not None else 0, kernel - stride
         bias = self.conv_tr.bias
         assert bias is not None
         out = parts[0].new_empty(batch, self.conv_tr.out_channels, stride * (bins - 1) + kernel - 2 * padding, frames)
@@ -234,9 +236,10 @@ class HDecLayer(nn.Module):
         for begin, end in tiles(bins, _TILE):
             here = [rows(part, begin - context, end + context) for part in parts]
             y = widen(self.conv_tr, self._refined(sum(here[1:], here[0]), (0, context)))
-            y[:, :, : kernel - stride] += shared
-            shared = y[:, :, -(kernel - stride) :]
-            done = y if end == bins else y[:, :, : -(kernel - stride)]
+            y[:, :, :overlap] += shared
+            whole = y.shape[2] - overlap
+            shared = y[:, :, whole:]
+            done = y if end == bins else y[:, :, :whole]
             first = max(0, padding - begin * stride)
             place = out[:, :, begin * stride - padding + first :][:, :, : done.shape[2] - first]
             done = done[:, :, first : first + place.shape[2]] + bias[:, None, None]

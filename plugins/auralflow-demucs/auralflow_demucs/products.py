@@ -1,4 +1,4 @@
-"""Products and convolutions in pieces that stay in a processor's cache, which are used without gradients."""
+"""Products and convolutions in pieces that stay in a processor's cache."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from torch.nn import functional
 
 # Elements along the axis behind the channels that are mapped at once.
 _TILE = 4096
+
+
+def in_pieces(x: Tensor) -> bool:
+    """Whether a tensor is best mapped in pieces: on a CPU, where no gradients are wanted."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def tiles(length: int, size: int = _TILE) -> Iterator[tuple[int, int]]:
@@ -57,7 +62,7 @@ def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
         x: `(B, C, F, T)` or `(B, C, T)`.
     """
     kernel, stride = conv.kernel_size[0], conv.stride[0]
-    if kernel != 2 * stride or torch.is_grad_enabled():
+    if kernel != 2 * stride or not in_pieces(x):
         apply = torch.conv_transpose2d if x.dim() == 4 else torch.conv_transpose1d
         return apply(x, conv.weight, None, conv.stride)
     batch, _, count, *rest = x.shape

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.plan import ATTENTION_HEADS
-from auralflow_demucs.products import tiles
+from auralflow_demucs.products import in_pieces, tiles
 
 # The LSTM sees at most so many steps at once, in frames that overlap by half.
 _MAX_STEPS = 200
@@ -64,8 +64,8 @@ class DConv(nn.Module):
         if x.dim() == 3:
             return self._stack(x)
         batch = x.shape[0]
-        # Without gradients a few frequencies at a time: what lies between the layers stays in the processor's cache.
-        size = x.shape[2] if torch.is_grad_enabled() else _CACHED_BINS
+        # A few frequencies at a time: what lies between the layers stays in the processor's cache.
+        size = _CACHED_BINS if in_pieces(x) else x.shape[2]
         parts = [
             torch.unflatten(self._stack(part.transpose(1, 2).flatten(0, 1)), 0, (batch, -1)).transpose(1, 2)
             for part in x.split(size, dim=2)  # type: ignore[no-untyped-call]
@@ -75,7 +75,7 @@ class DConv(nn.Module):
     def _stack(self, x: Tensor) -> Tensor:
         for layer in self.layers:
             branch = cast(Branch, layer)
-            x = x + branch(x) if torch.is_grad_enabled() else branch.added_to(x)
+            x = branch.added_to(x) if in_pieces(x) else x + branch(x)
         return x
 
 

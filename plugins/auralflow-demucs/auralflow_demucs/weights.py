@@ -70,7 +70,7 @@ def register_published(register: Register) -> None:
             type=type_,
             files={f"{file}.th": f"{URL}/{folder}/{file}.th" for file in files},
             sha256={f"{file}.th": file.partition("-")[2] for file in files},
-            config=f"auralflow_demucs.weights:{name if len(files) > 1 else 'single'}",
+            config=f"auralflow_demucs.weights:{'single' if type_ == 'HTDemucs' else name}",
             convert="auralflow_demucs.weights:convert",
             licence=LICENCE,
             summary=summary,
@@ -122,11 +122,16 @@ def params_of(package: Package) -> dict[str, Any]:
     return params
 
 
-def single(paths: Mapping[str, Path]) -> dict[str, Any]:
-    """Return the configuration of one file."""
+def single(paths: Mapping[str, Path], *, segment: float | None = None) -> dict[str, Any]:
+    """Return the configuration of one file.
+
+    Args:
+        paths: The file.
+        segment: Seconds that are separated at once, for a network that can do with any; by default as the file says.
+    """
     [path] = paths.values()
     package = read_package(path)
-    return _groups([package], params_of(package))
+    return _groups([package], params_of(package), segment)
 
 
 def bag(
@@ -145,6 +150,7 @@ def bag(
 
 
 htdemucs_ft = partial(bag, weights=[[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+hdemucs_mmi = partial(single, segment=44)
 mdx = partial(bag, weights=[[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 1], [1, 0, 1, 1]], segment=44)
 mdx_extra = partial(bag, segment=44)
 

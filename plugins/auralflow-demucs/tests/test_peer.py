@@ -16,7 +16,17 @@ from auralflow_core.errors import CheckpointError
 from auralflow_core.model import SeparationModel
 from auralflow_demucs.bag import DemucsBag
 from auralflow_demucs.hdemucs import HDemucs
-from auralflow_demucs.weights import PUBLISHED, bag, convert, htdemucs_ft, mdx, params_of, read_package, single
+from auralflow_demucs.weights import (
+    PUBLISHED,
+    bag,
+    convert,
+    hdemucs_mmi,
+    htdemucs_ft,
+    mdx,
+    params_of,
+    read_package,
+    single,
+)
 
 PEER = Path(__file__).with_name("peer")
 NAMES = ("Demucs", "HDemucs", "HTDemucs")
@@ -80,6 +90,12 @@ def test_configuration_is_that_of_the_file() -> None:
     assert (separation.window, separation.final_segment) == ("triangle", "padded")
     assert config.model.params["t_layers"] == 2
     assert config.model.params["segment"] == 0.3
+
+
+def test_a_hybrid_network_is_given_segments_of_its_release() -> None:
+    # The release says 44 s, whatever the file was trained with.
+    assert model("HDemucs", make=hdemucs_mmi).config.separation.segment == 44
+    assert model("HDemucs").config.separation.segment == 2
 
 
 def test_bag_weighs_each_target() -> None:

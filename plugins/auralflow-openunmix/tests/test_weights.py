@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from auralflow_core.build import build_network, resolve
-from auralflow_core.config import Config, validate
+from auralflow_core.cli import main
+from auralflow_core.config import Config, load_config, validate
 from auralflow_core.entries import WeightsEntry
 from auralflow_core.registry import default_registry
 
@@ -25,6 +28,14 @@ def test_files_are_named_after_their_target_and_digest(entry: WeightsEntry) -> N
         assert entry.sha256[file] in file
         assert re.fullmatch(rf"https://zenodo\.org/records/\d+/files/{re.escape(file)}", url)
     assert entry.licence
+
+
+def test_their_recipe_goes_before_the_types_own(tmp_path: Path) -> None:
+    for words in (("own", "OpenUnmix"), ("theirs", "--from", "umxhq")):
+        assert CliRunner().invoke(main, ["config", *words, "--save", str(tmp_path)]).exit_code == 0
+    own, theirs = (load_config(tmp_path / name).training for name in ("own", "theirs"))
+    assert (own.batch_size, own.lr, own.criterion) == (4, 3e-3, "l1")
+    assert (theirs.batch_size, theirs.lr, theirs.criterion) == (16, 1e-3, "l2")
 
 
 def test_settings_are_valid_and_fit_the_network(entry: WeightsEntry) -> None:

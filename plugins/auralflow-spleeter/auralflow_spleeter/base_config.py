@@ -47,6 +47,7 @@ _SAME: Mapping[str, tuple[str, ...]] = {
     "train_max_steps": ("training.max_steps", "training.max_epochs"),
     "save_checkpoints_steps": ("training.checkpointing.save_every_n_steps",),
     "save_summary_steps": ("visuals.save_summary_steps",),
+    "throttle_secs": ("training.validation.throttle_secs",),
     "n_chunks_per_song": ("dataset.n_chunks_per_song",),
     "training_cache": ("dataset.training_cache",),
     "validation_cache": ("dataset.validation_cache",),
@@ -65,7 +66,6 @@ _PLACEHOLDER = "path/to/"
 _INSTEAD: Mapping[str, str] = {
     "model_dir": "the model folder NAME",
     "chunk_duration": "a chunk has T frames: sample_length",
-    "throttle_secs": "TensorFlow's; validation follows each epoch, or validation.every_n_steps",
     "train_csv": "a placeholder; name a table with --train_csv, or put train.csv into the data's folder",
     "validation_csv": "a placeholder; name a table with --validation_csv, or put validation.csv into the data's folder",
     "loss_type": "criterion l1, Spleeter's L1_mask; its weighted form is not there",

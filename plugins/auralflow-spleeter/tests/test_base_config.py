@@ -129,7 +129,7 @@ def test_the_published_files(stems: str, tmp_path: Path) -> None:
     named = {*theirs, "model.type", *(f"model.params.{name}" for name in theirs["model"]["params"])} - {"model"}
     assert named <= set(lines)
     assert (config.training.checkpointing.save_every_n_steps, config.visuals.save_summary_steps) == (300, 5)
-    assert "TensorFlow" in lines["throttle_secs"] and "placeholder" in lines["train_csv"]
+    assert config.training.validation.throttle_secs == 600 and "placeholder" in lines["train_csv"]
 
 
 def test_a_segment_of_a_song_is_one_piece(tmp_path: Path) -> None:
