@@ -1,6 +1,7 @@
 """Train every installed architecture for the same time on the same songs, and measure it.
 
     python benchmarks/models.py SONGS --minutes 3 --threads 2
+    python benchmarks/models.py SONGS --types SpectrogramNetSimple "$(python -m auralflow_conformer small)"
 
 SONGS has train/ and test/ in the MUSDB18-HQ layout. For each model type: parameter count, seconds of audio that a
 training step and a separation take in one second, and the SDR of the test songs (median over frames, then songs) beside
@@ -12,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,7 +24,7 @@ import torch
 
 from auralflow_core.build import default_config, load_model, open_dataset
 from auralflow_core.cli.config import change
-from auralflow_core.config import Config, Setting, save_config
+from auralflow_core.config import Config, Setting, load_config, save_config
 from auralflow_core.evaluate import evaluate, medians
 from auralflow_core.registry import default_registry
 from auralflow_core.separate import Separator
@@ -48,12 +51,20 @@ class Stopwatch(Callback):
         self._last = now
 
 
-def measure(type_: str, songs: Path, minutes: float, settings: list[Setting]) -> dict[str, Any]:
-    """Return the figures of one model type."""
+def start(type_: str, folder: Path) -> dict[str, Any]:
+    """Return the starting configuration of a model type, or that of a file, as `auralflow config --from` takes it."""
+    if not Path(type_).is_file():
+        return default_config(type_, "model").model_dump(mode="json")
+    command = [sys.executable, "-m", "auralflow", "config", folder.name, "--from", type_, "--save", str(folder.parent)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return load_config(folder).model_dump(mode="json")
+
+
+def measure(type_: str, songs: Path, minutes: float) -> dict[str, Any]:
+    """Return the figures of one model type, or of a configuration file."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        data = default_config(type_, "model").model_dump(mode="json")
-        config = change(data, [Setting("max_minutes", str(minutes)), *settings])
+        config = change(start(type_, folder), [Setting("max_minutes", str(minutes))])
         save_config(config, folder / "config.json")
         watch = Stopwatch()
         trainer = prepare_training(config, folder, songs, callbacks=[watch])
@@ -95,7 +106,7 @@ def main() -> None:
     parser.add_argument("songs", type=Path)
     parser.add_argument("--minutes", type=float, default=3.0, help="minutes to train each type (default 3)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--types", nargs="*", help="model types (default: all that are installed)")
+    parser.add_argument("--types", nargs="*", help="model types, or files (default: all that are installed)")
     parser.add_argument("--write", action="store_true", help=f"write the figures to {FIGURES.name}")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -110,7 +121,7 @@ def main() -> None:
     before = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.is_file() else {"models": {}}
     models = before["models"] if before.get("conditions") == conditions else {}
     for type_ in types:
-        models[type_] = measure(type_, args.songs, args.minutes, [])
+        models[type_] = measure(type_, args.songs, args.minutes)
         print(type_, json.dumps(models[type_]), flush=True)
         if args.write:
             text = json.dumps({"conditions": conditions, "models": dict(sorted(models.items()))}, indent=2)

@@ -122,5 +122,6 @@ def audio_fingerprint(song: Song, stems: Sequence[str] = ()) -> str:
 
 
 def _as_bytes(audio: Audio) -> bytes:
-    samples: NDArray[np.int16] = np.clip(np.rint(np.nan_to_num(audio) * 2.0**15), -(2**15), 2**15 - 1).astype("<i2")
+    clipped = np.clip(np.nan_to_num(audio), -1, 1 - 2.0**-15)
+    samples: NDArray[np.int16] = np.rint(clipped * 2.0**15).astype("<i2")
     return samples.tobytes()

@@ -227,7 +227,9 @@ def test_effect(make_trainer: TrainerMaker, without: dict[str, Seen], path: str)
     assert effect.found in (None, found)
 
 
-@pytest.mark.parametrize("effect", {each for each in EFFECTS.values() if isinstance(each, Elsewhere)}, ids=str)
+@pytest.mark.parametrize(
+    "effect", dict.fromkeys(each for each in EFFECTS.values() if isinstance(each, Elsewhere)), ids=str
+)
 def test_elsewhere_is_there(effect: Elsewhere) -> None:
     tree = ast.parse((TESTS / effect.file).read_text(encoding="utf-8"))
     assert effect.name in {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
