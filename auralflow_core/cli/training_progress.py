@@ -145,9 +145,10 @@ class TrainingProgress(Callback):
     def on_end(self, trainer: Trainer, summary: Summary) -> None:
         """Say what was done."""
         score = "" if summary.best_score is None else f" and {_metric(trainer)} {summary.best_score:.2f} dB"
+        best = f"best validation loss {summary.best_loss:.5f}{score} at step {summary.best_step}"
         self._say(
-            f"Done: {_REASONS[summary.reason]} after {summary.steps} steps in {duration(summary.seconds)}; best "
-            f"validation loss {summary.best_loss:.5f}{score} at step {summary.best_step}"
+            f"Done: {_REASONS[summary.reason]} after {summary.steps} steps in {duration(summary.seconds)}; "
+            f"{best if summary.best_step >= 0 else 'not validated yet'}"
         )
         skipped = f"; {summary.skipped} batches were skipped" if summary.skipped else ""
         self._say(
