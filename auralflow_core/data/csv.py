@@ -12,7 +12,7 @@ from auralflow_core.config import DatasetConfig
 from auralflow_core.data.descriptions import MOST_WEIGHT, is_weight
 from auralflow_core.data.naming import short_names
 from auralflow_core.data.song import Song, song_from_files
-from auralflow_core.data.splits import Split, divide
+from auralflow_core.data.splits import Split, divide, existing
 from auralflow_core.data.stem_folders import combined_songs, divided, loose_songs
 from auralflow_core.errors import AudioError, DataError, did_you_mean
 
@@ -64,9 +64,7 @@ class CsvDataset:
     """
 
     def __init__(self, root: Path, config: DatasetConfig) -> None:
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; check the path of the data set")
-        self.root = root
+        self.root = existing(root)
         self._config = config
 
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 from auralflow_core.audio import AUDIO_SUFFIXES
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.song import Song, song_from_files
-from auralflow_core.data.splits import Split, divide
+from auralflow_core.data.splits import Split, divide, existing
 from auralflow_core.errors import DataError
 
 MIXTURE_NAMES = ("mixture", "mix")
@@ -35,9 +35,7 @@ class FolderDataset:
     """
 
     def __init__(self, root: Path, config: DatasetConfig, validation_songs: Collection[str] = ()) -> None:
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; check the path of the data set")
-        self.root = root
+        self.root = existing(root)
         self._config = config
         self._validation_songs = frozenset(validation_songs)
         self._folders = {split: split_folder(root, split) for split in SPLIT_FOLDERS}

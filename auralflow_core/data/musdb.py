@@ -17,7 +17,7 @@ import yaml
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.folder import FolderDataset
 from auralflow_core.data.song import Audio, Song
-from auralflow_core.data.splits import Split, divide
+from auralflow_core.data.splits import Split, divide, existing
 from auralflow_core.errors import AudioError, DataError
 
 
@@ -33,9 +33,7 @@ class MusdbDataset:
     """
 
     def __init__(self, root: Path, config: DatasetConfig) -> None:
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; check the path of the data set")
-        self.root = root
+        self.root = existing(root)
         self._config = config
         self._is_stems = _has_stem_files(root)
         self._folder = None if self._is_stems else FolderDataset(root, config, _validation_names())

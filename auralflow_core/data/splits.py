@@ -1,9 +1,10 @@
-"""Which songs are for training, validation and test."""
+"""A data set's folder, and which of its songs are for training, validation and test."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from auralflow_core.errors import DataError
@@ -13,6 +14,17 @@ Item = TypeVar("Item")
 
 # Fixed, so that the songs kept for validation are the same for every model that is compared on a data set.
 _SPLIT_SEED = 42
+
+
+def existing(root: Path) -> Path:
+    """Return a data set's folder.
+
+    Raises:
+        DataError: It is missing.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; check the path of the data set")
+    return root
 
 
 def divide(

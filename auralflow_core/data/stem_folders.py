@@ -12,7 +12,7 @@ from auralflow_core.data.folder import FolderDataset, split_folder, stem_files
 from auralflow_core.data.naming import short_names
 from auralflow_core.data.pcm import PcmSource
 from auralflow_core.data.song import Audio, FileSource, Song, Source, song_from_files
-from auralflow_core.data.splits import Split, divide
+from auralflow_core.data.splits import Split, divide, existing
 from auralflow_core.errors import DataError
 
 STEM_NAMES = frozenset(
@@ -40,9 +40,7 @@ class StemFoldersDataset:
     """
 
     def __init__(self, root: Path, config: DatasetConfig) -> None:
-        if not root.is_dir():
-            raise DataError(f"{root}: no such folder; check the path of the data set")
-        self.root = root
+        self.root = existing(root)
         self._config = config
 
     @classmethod
