@@ -138,14 +138,19 @@ class HybridUNet(nn.Module, ABC):
         x, mean, deviation = standardized(as_channels(spectrogram) if self.cac else spectrogram.abs())
         xt, mean_t, deviation_t = standardized(audio)
         x, xt = self._unet(x, xt)
-        x = torch.addcmul(mean, x, deviation)
-        if self.cac:
-            frames = torch.unflatten(from_channels(x), 1, (self.num_targets, channels))
-        else:
-            frames = with_phase(torch.unflatten(x, 1, (self.num_targets, channels)), spectrogram)
         time = torch.addcmul(mean_t, xt, deviation_t).reshape(batch, self.num_targets, channels, length)
-        estimates: Tensor = self.spectrogram.inverse(frames, length) + time
-        return estimates
+        # One target after the other: the inverse's frames are the largest tensors of all.
+        targets = [
+            self._audio(torch.addcmul(mean, target, deviation), spectrogram, length)
+            for target in x.chunk(self.num_targets, dim=1)
+        ]
+        return torch.stack(targets, dim=1) + time
+
+    def _audio(self, target: Tensor, spectrogram: Tensor, length: int) -> Tensor:
+        """Return the audio `(B, C, L)` of what the frequency branch gives for a target."""
+        frames = from_channels(target) if self.cac else with_phase(target, spectrogram)
+        audio: Tensor = self.spectrogram.inverse(frames, length)
+        return audio
 
     def _unet(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
         """Map standardized `(B, C, F, T)` and `(B, C, L)` to the targets', `(B, S C, F, T)` and `(B, S C, L)`."""

@@ -15,10 +15,6 @@ from torch.nn import functional
 from auralflow_demucs.products import gated, in_pieces, rows, tiles, widen
 from auralflow_demucs.residual import DConv
 
-# Without gradients a layer of the frequency branch maps so many frequencies at once: what lies between its convolutions
-# is several times as large as what comes in and goes out, and stays in the processor's cache.
-_TILE = 32
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -130,7 +126,7 @@ class HEncLayer(nn.Module):
         kernel, stride, padding = self.shape.kernel_size, self.shape.stride, self.shape.padding
         bins = (x.shape[2] + 2 * padding - kernel) // stride + 1
         out = x.new_empty(x.shape[0], self.conv.out_channels, bins, x.shape[3])
-        for begin, end in tiles(bins, _TILE):
+        for begin, end in tiles(bins, 2 * self.conv.out_channels, x.shape[3]):
             part = rows(x, begin * stride - padding, (end - 1) * stride - padding + kernel)
             down = torch.conv2d(part, self.conv.weight, self.conv.bias, self.conv.stride)
             out[:, :, begin:end] = self._refined(down)
@@ -233,7 +229,7 @@ class HDecLayer(nn.Module):
         assert bias is not None
         out = parts[0].new_empty(batch, self.conv_tr.out_channels, stride * (bins - 1) + kernel - 2 * padding, frames)
         shared = parts[0].new_zeros(())
-        for begin, end in tiles(bins, _TILE):
+        for begin, end in tiles(bins, 2 * self.conv_tr.in_channels, frames):
             here = [rows(part, begin - context, end + context) for part in parts]
             y = widen(self.conv_tr, self._refined(sum(here[1:], here[0]), (0, context)))
             y[:, :, :overlap] += shared

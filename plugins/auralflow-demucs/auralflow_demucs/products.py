@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Elements along the axis behind the channels that are mapped at once.
-_TILE = 4096
+# Elements of a piece's widest tensor.
+_PIECE = 2**20
 
 
 def in_pieces(x: Tensor) -> bool:
@@ -17,8 +18,14 @@ def in_pieces(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def tiles(length: int, size: int = _TILE) -> Iterator[tuple[int, int]]:
-    """Yield the bounds of pieces of an axis."""
+def tiles(length: int, *widest: int) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of an axis' pieces.
+
+    Args:
+        length: Of the axis.
+        widest: The other axes of the widest tensor that lies between input and output.
+    """
+    size = max(1, _PIECE // math.prod(widest))
     for begin in range(0, length, size):
         yield begin, min(begin + size, length)
 
@@ -40,7 +47,7 @@ def gated(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """Apply a padded convolution and the gate of half of its channels to `(B, C, T)`."""
     context = (conv.kernel_size[0] - 1) // 2
     out = x.new_empty(x.shape[0], conv.out_channels // 2, x.shape[2])
-    for begin, end in tiles(x.shape[2]):
+    for begin, end in tiles(x.shape[2], conv.out_channels):
         part = rows(x, begin - context, end + context)
         out[..., begin:end] = functional.glu(functional.conv1d(part, conv.weight, conv.bias), dim=1)
     return out
@@ -69,7 +76,7 @@ def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     matrix = conv.weight.flatten(2).permute(1, 2, 0).flatten(0, 1)  # (output and tap, C)
     out = x.new_empty(batch, conv.out_channels, count + 1, stride, *rest)
     out[:, :, 0] = 0
-    for begin, end in tiles(count):
+    for begin, end in tiles(count, len(matrix), *rest):
         taps = times(matrix, x[:, :, begin:end].flatten(2)).reshape(
             batch, conv.out_channels, 2, stride, end - begin, *rest
         )

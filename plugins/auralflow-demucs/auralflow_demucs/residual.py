@@ -18,8 +18,6 @@ from auralflow_demucs.products import in_pieces, tiles
 # The LSTM sees at most so many steps at once, in frames that overlap by half.
 _MAX_STEPS = 200
 _DECAYS = 4
-# Frequencies that a residual branch maps at once without gradients.
-_CACHED_BINS = 32
 # Score of a step with itself: attention looks elsewhere.
 _SELF_SCORE = -100.0
 
@@ -63,14 +61,16 @@ class DConv(nn.Module):
         """Map `(B, C, T)`, or `(B, C, F, T)` each frequency alone, to the same shape."""
         if x.dim() == 3:
             return self._stack(x)
-        batch = x.shape[0]
-        # A few frequencies at a time: what lies between the layers stays in the processor's cache.
-        size = _CACHED_BINS if in_pieces(x) else x.shape[2]
-        parts = [
-            torch.unflatten(self._stack(part.transpose(1, 2).flatten(0, 1)), 0, (batch, -1)).transpose(1, 2)
-            for part in x.split(size, dim=2)  # type: ignore[no-untyped-call]
-        ]
-        return torch.cat(parts, dim=2) if len(parts) > 1 else parts[0]
+        if not in_pieces(x):
+            return self._by_frequency(x)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for begin, end in tiles(x.shape[2], 2 * x.shape[1], x.shape[3]):
+            out[:, :, begin:end] = self._by_frequency(x[:, :, begin:end])
+        return out
+
+    def _by_frequency(self, x: Tensor) -> Tensor:
+        stacked = self._stack(x.transpose(1, 2).flatten(0, 1))
+        return torch.unflatten(stacked, 0, (len(x), -1)).transpose(1, 2)
 
     def _stack(self, x: Tensor) -> Tensor:
         for layer in self.layers:
@@ -109,7 +109,7 @@ class Branch(nn.Sequential):
         matrix = torch.cat([factor.unsqueeze(2) * weight, bias.unsqueeze(2)], dim=2) * scales.unsqueeze(1)
         with_one = functional.pad(hidden, (0, 0, 0, 1), value=1.0)
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for begin, end in tiles(x.shape[2]):
+        for begin, end in tiles(x.shape[2], *matrix.shape[:2]):
             out[..., begin:end] = x[..., begin:end] + functional.glu(matrix @ with_one[..., begin:end], dim=1)
         return out
 

@@ -95,6 +95,6 @@ def from_channels(channels: Tensor) -> Tensor:
 
 
 def with_phase(magnitude: Tensor, spectrogram: Tensor) -> Tensor:
-    """Give magnitudes `(B, S, C, F, T)` the phase of `(B, C, F, T)`; return `(B, S, C, T, F)`, frames first."""
+    """Give magnitudes `(B, C, F, T)` the phase of `(B, C, F, T)`; return `(B, C, T, F)`, frames first."""
     phase = spectrogram / (1e-8 + spectrogram.abs())
-    return (phase.unsqueeze(1) * magnitude).transpose(-1, -2)
+    return (phase * magnitude).transpose(-1, -2)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.params import HTDemucsParams
+from auralflow_demucs.products import in_pieces, tiles
 
 _INITIAL_SCALE = 1e-4
 
@@ -134,6 +135,14 @@ class Layer(nn.Module):
 
     def transform(self, x: Tensor) -> Tensor:
         """Apply the linear maps to `(B, N, H)`."""
+        if not in_pieces(x):
+            return self._transformed(x)
+        out = torch.empty_like(x)
+        for begin, end in tiles(x.shape[1], len(x), self.linear1.out_features):
+            out[:, begin:end] = self._transformed(x[:, begin:end])
+        return out
+
+    def _transformed(self, x: Tensor) -> Tensor:
         transformed: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
         return transformed
 
