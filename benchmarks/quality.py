@@ -26,20 +26,19 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cpu_time import ENDLESS, Budget, configured, scores, settings_of, train
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from auralflow_core.config import Config
     from auralflow_core.data.song import Song
     from auralflow_core.separate import BaseSeparator
-    from auralflow_core.trainer import Step, Trainer
 
 RATE, FFT, HOP, TARGET = 44100, 4096, 1024, "vocals"
 SIZES = {
@@ -70,57 +69,17 @@ class Outcome:
         return max(map(statistics.median, self.sdr.values()))
 
 
-class Budget:
-    """CPU seconds of this process."""
-
-    def __init__(self, minutes: float) -> None:
-        self._seconds = 60 * minutes
-        self._began = time.process_time()
-
-    @property
-    def spent(self) -> float:
-        """Seconds so far."""
-        return time.process_time() - self._began
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether nothing is left."""
-        return self.spent >= self._seconds
-
-
 def ours(songs: Path, minutes: float, seed: int, words: dict[str, str]) -> Outcome:
     """Train and score our side."""
-    from auralflow_core.build import default_config, load_model
-    from auralflow_core.cli.config import change
-    from auralflow_core.config import Setting, save_config
+    from auralflow_core.build import load_model
     from auralflow_core.separate import Separator
-    from auralflow_core.trainer import Callback
-    from auralflow_core.training import prepare_training
 
-    class Deadline(Callback):
-        """Lets the step at which the budget is spent be the last one."""
-
-        def on_start(self, trainer: Trainer) -> None:
-            """Begin to count."""
-            self.budget = Budget(minutes)
-
-        def on_step(self, trainer: Trainer, step: Step) -> None:
-            """Look at the clock."""
-            if self.budget.is_spent:
-                trainer.config = trainer.config.model_copy(update={"max_steps": step.step})
-                self.steps, self.cpu_seconds = step.step, self.budget.spent
-
+    config = configured("OpenUnmix", SIZES, ENDLESS, {"random_seed": str(seed), "device": "cpu"}, words)
     with tempfile.TemporaryDirectory() as scratch:
-        folder, deadline = Path(scratch, "model"), Deadline()
-        fixed = {"max_epochs": "100000", "tensorboard": "false", "save_images": "false", "save_audio": "false"}
-        settings = {**SIZES, **fixed, "random_seed": str(seed), "device": "cpu", **words}
-        data = default_config("OpenUnmix", "model").model_dump(mode="json")
-        config = change(data, [Setting(*item) for item in settings.items()])
-        save_config(config, folder / "config.json")
-        prepare_training(config, folder, songs, callbacks=[deadline]).fit()
-        separator = Separator(load_model(folder))
-        sdr, mixture = _scores({"as configured": separator}, songs, config)
-    return Outcome(deadline.steps, deadline.cpu_seconds, sdr, mixture)
+        folder = Path(scratch, "model")
+        spent = train(config, folder, songs, minutes)
+        sdr, mixture = scores(Separator(load_model(folder)), songs, config)
+    return Outcome(spent.steps, spent.cpu_seconds, {"as configured": sdr}, mixture)
 
 
 def theirs(songs: Path, minutes: float, seed: int, words: dict[str, str]) -> Outcome:
@@ -131,7 +90,7 @@ def theirs(songs: Path, minutes: float, seed: int, words: dict[str, str]) -> Out
     from auralflow_core.training import training_songs
 
     model, transforms = _openunmix()
-    config = _plain_config(words)
+    config = configured("OpenUnmix", SIZES, words)
     train, valid = training_songs(config, songs)
     torch.manual_seed(seed)
     encoder = torch.nn.Sequential(
@@ -164,8 +123,8 @@ def theirs(songs: Path, minutes: float, seed: int, words: dict[str, str]) -> Out
         "Wiener": model.Separator({TARGET: network}, niter=1, residual=True, **sizes),
         "mask": model.Separator({TARGET: network}, niter=0, **sizes),
     }
-    sdr, mixture_sdr = _scores({name: _separator(way.eval()) for name, way in ways.items()}, songs, config)
-    return Outcome(steps, cpu_seconds, sdr, mixture_sdr)
+    found = {name: scores(_separator(way.eval()), songs, config) for name, way in ways.items()}
+    return Outcome(steps, cpu_seconds, {name: sdr for name, (sdr, _) in found.items()}, found["mask"][1])
 
 
 def _openunmix() -> tuple[Any, Any]:
@@ -173,16 +132,6 @@ def _openunmix() -> tuple[Any, Any]:
 
     import_torchaudio()  # the package imports it, and its plain import may fail
     return importlib.import_module("openunmix.model"), importlib.import_module("openunmix.transforms")
-
-
-def _plain_config(words: dict[str, str]) -> Config:
-    """Return what says which songs train and which validate, the same for both sides."""
-    from auralflow_core.build import default_config
-    from auralflow_core.cli.config import change
-    from auralflow_core.config import Setting
-
-    data = default_config("OpenUnmix", "model").model_dump(mode="json")
-    return change(data, [Setting(*item) for item in {**SIZES, **words}.items()])
 
 
 def _statistics(encoder: Any, songs: Iterable[Song]) -> tuple[Any, Any]:
@@ -258,19 +207,6 @@ def _separator(way: Any) -> BaseSeparator:
     return Peer()
 
 
-def _scores(
-    separators: dict[str, BaseSeparator], songs: Path, config: Config
-) -> tuple[dict[str, list[float]], list[float]]:
-    """Return each test song's SDR by separator, and that of its mixture."""
-    from auralflow_core.build import open_dataset
-    from auralflow_core.evaluate import evaluate
-
-    test = open_dataset(songs, config).songs("test")
-    rows = {name: evaluate(separator, test) for name, separator in separators.items()}
-    mixture = [row["mixture_SDR"] for row in next(iter(rows.values()))]
-    return {name: [row["SDR"] for row in found] for name, found in rows.items()}, mixture
-
-
 SIDES = {"ours": ours, "openunmix": theirs}
 
 
@@ -289,7 +225,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and chunks (0)")
     parser.add_argument("--side", choices=SIDES, action="append", help="one side alone")
     options, words = parser.parse_known_args()
-    settings = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2], strict=True))
+    settings = settings_of(words)
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads, in the processes that are started
     found = {}
     for side in options.side or SIDES:
