@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from auralflow_core.losses import Criterion
     from auralflow_core.model import SeparationModel
     from auralflow_core.model.optimizers import OptimizerMaker
+    from auralflow_core.model.registered_schedule import ScheduleMaker
     from auralflow_core.weights import WeightsStore
 
 WRAPPERS = {
@@ -121,6 +122,16 @@ def find_optimizer(name: str, registry: Registry | None = None) -> OptimizerMake
     return make
 
 
+def find_scheduler(name: str, registry: Registry | None = None) -> tuple[ScheduleMaker, Sequence[str]]:
+    """Return what makes the schedule of a name, and the training settings that it takes.
+
+    Raises:
+        RegistryError: Nothing has that name, or it cannot be loaded.
+    """
+    entry = (registry or default_registry()).schedulers.get(name)
+    return load_target(entry.scheduler, entry), entry.settings
+
+
 def build_model(
     config: Config, *, folder: Path | None = None, registry: Registry | None = None, needs_loss: bool = True
 ) -> SeparationModel:
@@ -141,7 +152,7 @@ def build_model(
 
 
 def model_parts(config: Config, registry: Registry | None = None, *, needs_loss: bool = True) -> dict[str, Any]:
-    """Return what a wrapper is made of: the resolved configuration, network, criterion, origin and optimizers."""
+    """Return what a wrapper is made of: the resolved configuration, network, criterion, origin, and what finds more."""
     registry = registry or default_registry()
     try:
         criterion = build_criterion(config, registry)
@@ -157,6 +168,7 @@ def model_parts(config: Config, registry: Registry | None = None, *, needs_loss:
         "criterion": criterion,
         "origin": {"model_type": entry.name, "plugin": entry.plugin, "plugin_version": entry.version},
         "find_optimizer": partial(find_optimizer, registry=registry),
+        "find_scheduler": partial(find_scheduler, registry=registry),
     }
 
 
@@ -323,16 +335,17 @@ def check_names(config: Config, registry: Registry | None = None) -> None:
     """Check the names in a configuration that only the registry knows.
 
     Raises:
-        ConfigError: The criterion, the optimizer or the data set type is not installed.
+        ConfigError: The criterion, the optimizer, the scheduler or the data set type is not installed.
     """
     registry = registry or default_registry()
     checks: list[tuple[str, str, Any]] = [
         *(("training.criterion", term.name, registry.losses) for term in config.training.criterion_terms),
         ("training.optimizer.name", config.training.optimizer.name, registry.optimizers),
+        ("training.scheduler.name", config.training.scheduler.name, registry.schedulers),
         ("dataset.type", config.dataset.type, registry.datasets),
     ]
     for path, name, names in checks:
-        if path == "dataset.type" and name == "auto":
+        if path in ("dataset.type", "training.scheduler.name") and name == "auto":
             continue
         try:
             names.get(name)

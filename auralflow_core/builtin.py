@@ -28,6 +28,12 @@ OPTIMIZERS = {
 }
 """The core's own optimizers, by name: what makes each, and a line about it."""
 
+SCHEDULERS = {
+    "plateau": ("auralflow_core.model.plateau:PlateauSchedule", "halved when validation does not improve"),
+    "cosine": ("auralflow_core.model.cosine:CosineSchedule", "warm-up in a line, then half a cosine"),
+}
+"""The core's own schedules of the learning rate, by name; `model/schedules.py` makes them of settings of their own."""
+
 
 @hookimpl
 def register_losses(register: Register) -> None:
@@ -45,6 +51,12 @@ def register_losses(register: Register) -> None:
 def register_optimizers(register: Register) -> None:
     for name, (optimizer, summary) in OPTIMIZERS.items():
         register(name, optimizer=optimizer, summary=summary)
+
+
+@hookimpl
+def register_schedulers(register: Register) -> None:
+    for name, (scheduler, summary) in SCHEDULERS.items():
+        register(name, scheduler=scheduler, summary=summary)
 
 
 @hookimpl

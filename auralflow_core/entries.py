@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from auralflow_core.config.params import ModelParams
-from auralflow_core.errors import RegistryError
+from auralflow_core.config.schema import TrainingConfig
+from auralflow_core.errors import RegistryError, did_you_mean
 
 DOMAINS = ("magnitude", "complex", "waveform")
 
@@ -68,12 +69,28 @@ class LossEntry(Entry):
     loss: Target
     settings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_settings(self.name, self.settings)
+
 
 @dataclass(frozen=True)
 class OptimizerEntry(Entry):
     """A value of `optimizer.name`, called with groups of parameters, `lr` and the arguments that are configured."""
 
     optimizer: Target
+
+
+@dataclass(frozen=True)
+class SchedulerEntry(Entry):
+    """A value of `scheduler.name`, called with the optimizer, the named training settings and the arguments."""
+
+    scheduler: Target
+    settings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_settings(self.name, self.settings)
 
 
 @dataclass(frozen=True)
@@ -143,6 +160,7 @@ KINDS: Mapping[str, type[Entry]] = {
     "models": ModelEntry,
     "losses": LossEntry,
     "optimizers": OptimizerEntry,
+    "schedulers": SchedulerEntry,
     "datasets": DatasetEntry,
     "loggers": LoggerEntry,
     "weights": WeightsEntry,
@@ -152,6 +170,7 @@ SINGULAR = {
     "models": "model type",
     "losses": "criterion",
     "optimizers": "optimizer",
+    "schedulers": "scheduler",
     "datasets": "data set type",
     "loggers": "logger",
     "weights": "weights",
@@ -189,6 +208,18 @@ def check_params(name: str, params: Any) -> type[ModelParams]:
     if not any(field.is_required() for field in params.model_fields.values()):
         params()
     return params
+
+
+def check_settings(name: str, settings: Iterable[str]) -> None:
+    """Look at the names of training settings that something wants to be made with.
+
+    Raises:
+        ValueError: There is no such setting.
+    """
+    for setting in settings:
+        if setting not in TrainingConfig.model_fields:
+            near = did_you_mean(setting, TrainingConfig.model_fields)
+            raise ValueError(f"{name}: settings names {setting!r}, which training does not have{near}")
 
 
 def reason_of(error: BaseException) -> str:

@@ -31,6 +31,11 @@ def register_optimizers(register: Register) -> None:
 
 
 @hookspec
+def register_schedulers(register: Register) -> None:
+    """Register values of `scheduler.name`: `register(name, scheduler=, summary=, settings=())`."""
+
+
+@hookspec
 def register_datasets(register: Register) -> None:
     """Register data set types: `register(name, dataset=, summary=)`."""
 

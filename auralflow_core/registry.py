@@ -1,4 +1,4 @@
-"""Which architectures, losses, optimizers, loggers and the like are installed. Names and strings only: no torch.
+"""Which architectures, losses, optimizers, schedules and the like are installed. Names and strings only: no torch.
 
 A plugin is an entry point of the group `auralflow`. Each is loaded by itself: what goes wrong in one is recorded
 as its failure, and nothing that it registered before remains.
@@ -29,6 +29,7 @@ from auralflow_core.entries import (
     LossEntry,
     ModelEntry,
     OptimizerEntry,
+    SchedulerEntry,
     WeightsEntry,
     reason_of,
 )
@@ -99,6 +100,7 @@ class Registry:
         self.models = Names[ModelEntry]("models", self)
         self.losses = Names[LossEntry]("losses", self)
         self.optimizers = Names[OptimizerEntry]("optimizers", self)
+        self.schedulers = Names[SchedulerEntry]("schedulers", self)
         self.datasets = Names[DatasetEntry]("datasets", self)
         self.loggers = Names[LoggerEntry]("loggers", self)
         self.weights = Names[WeightsEntry]("weights", self)

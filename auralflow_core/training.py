@@ -11,6 +11,7 @@ from auralflow_core.build import build_model, load_model, open_dataset
 from auralflow_core.config import Config
 from auralflow_core.data.cache import cached
 from auralflow_core.data.chunks import ChunkDataset
+from auralflow_core.data.drawing import check_song_patterns
 from auralflow_core.data.open import fingerprint, pool, suited
 from auralflow_core.data.song import Song
 from auralflow_core.device import resolve_device
@@ -97,7 +98,9 @@ def training_songs(
         AuralflowError: The data set, or its type, is not usable.
     """
     dataset = open_dataset(data, config, registry)
-    train_songs, train_remarks = suited(dataset.songs("train"), config.dataset)
+    found = dataset.songs("train")
+    check_song_patterns(found, config.dataset)
+    train_songs, train_remarks = suited(found, config.dataset)
     valid_songs, valid_remarks = suited(dataset.songs("valid"), config.dataset)
     for line in (*train_remarks, *(f"validation: {line}" for line in valid_remarks)):
         remark(line)

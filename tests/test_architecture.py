@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("losses", "metrics", "masking", "checkpoint", "weights"),
     ("model", "data"),
     ("separate", "trainer"),
-    ("evaluate", "build", "training", "library", "doctor"),
+    ("evaluate", "build", "training", "library", "doctor", "init_data"),
     ("testing",),
     ("cli",),
 )

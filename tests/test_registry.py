@@ -171,6 +171,7 @@ class TestIsolation:
             register_models=lambda register: gain(register, aliases=["Amp"]),
             register_losses=lambda register: register("cube", loss="a.b:C", summary="s", settings=["lr"]),
             register_optimizers=lambda register: register("leap", optimizer="a.b:O", summary="s"),
+            register_schedulers=lambda register: register("wave", scheduler="a.b:S", summary="s", settings=["lr"]),
             register_datasets=lambda register: register("tape", dataset="a.b:D", summary="s"),
             register_loggers=lambda register: register("paper", logger="a.b:E", summary="s"),
             register_weights=lambda register: register(
@@ -186,7 +187,7 @@ class TestIsolation:
         registry = Registry([source])
         assert not registry.failures
         assert registry.plugins[0].counts == dict.fromkeys(KINDS, 1)
-        assert registry.losses.get("cube").settings == ("lr",)
+        assert registry.losses.get("cube").settings == registry.schedulers.get("wave").settings == ("lr",)
         assert registry.weights.get("gain-1").sha256 == {"w.safetensors": "0" * 64}
         found = registry.models.get("Amp")
         assert found is registry.models.get("Gain")

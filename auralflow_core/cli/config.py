@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ def config(
     Settings are written by name (--lr 1e-4) or path (--training.lr 1e-4), with _ or -. A change that is not
     valid leaves the file as it was.
     """
-    from auralflow_core.config import config_path, read_mapping
+    from auralflow_core.config import Setting, config_path, read_mapping
     from auralflow_core.config.settings import grouped
     from auralflow_core.errors import ConfigError
 
@@ -75,7 +75,9 @@ def config(
     path = folder / "config.json" if is_new else config_path(folder)
     given, conversion = _read(source) if source else ({}, None)
     before = _start(folder, type_, given, source) if is_new else grouped(read_mapping(path))
-    after = change(before, settings, source=source if is_new else path, is_new=is_new)
+    if type_ is not None and source is not None:
+        settings = [Setting("model.type", type_), *settings]
+    after = change(before, settings, source=source if is_new else path, is_new=is_new, remark=click.echo)
     path = path.with_suffix(f".{format_}") if format_ else path
     if is_new or settings or format_:
         _write(after, path)
@@ -87,7 +89,12 @@ def config(
 
 
 def change(
-    data: Mapping[str, Any], settings: list[Setting], *, source: Path | None = None, is_new: bool = False
+    data: Mapping[str, Any],
+    settings: list[Setting],
+    *,
+    source: Path | None = None,
+    is_new: bool = False,
+    remark: Callable[[str], None] = lambda line: None,
 ) -> Config:
     """Return the valid configuration that the settings make of the data.
 
@@ -98,23 +105,31 @@ def change(
         settings: The changes.
         source: The file that the data was read from, named where the data itself is at fault.
         is_new: Whether a configuration starts, with the architecture's own defaults where the data says nothing.
+        remark: Told which parameters gave way.
 
     Raises:
         ConfigError: A setting is unknown or out of range.
     """
-    from auralflow_core.errors import AuralflowError, ConfigError
+    from auralflow_core.errors import AuralflowError, ConfigError, RegistryError
 
     try:
-        return _changed(data, settings, is_new)
+        changed, dropped = _changed(data, settings, is_new)
     except ConfigError as error:
         try:
             _changed(data, [], is_new)
+        except RegistryError:  # The model type that was changed is not there any more.
+            raise error from None
         except AuralflowError as fault:
             raise type(fault)(f"{source}: {fault}" if source else str(fault)) from None
         raise error
+    if dropped:
+        old = data["model"]["type"]
+        remark(f"Left out, as {changed.model.type} does not have these parameters of {old}: {', '.join(dropped)}")
+    return changed
 
 
-def _changed(data: Mapping[str, Any], settings: list[Setting], is_new: bool) -> Config:
+def _changed(data: Mapping[str, Any], settings: list[Setting], is_new: bool) -> tuple[Config, list[str]]:
+    """Return the changed configuration, and the parameters that a new model type does not have."""
     from auralflow_core.build import check_names, resolve
     from auralflow_core.config import Config, ModelConfig, apply_settings, validate
     from auralflow_core.config.settings import with_defaults
@@ -123,17 +138,32 @@ def _changed(data: Mapping[str, Any], settings: list[Setting], is_new: bool) -> 
     type_names = ("model_type", "model.type", "base", "base_model")
     types = [setting for setting in settings if setting.name.replace("-", "_") in type_names]
     others = [setting for setting in settings if setting not in types]
+    before = (data.get("model") or {}).get("type")
     data = apply_settings(data, types, None)
     model = validate(ModelConfig, data.get("model", {}), prefix="model")
     params = default_registry().models.get(model.type).load_params()
-    if types:
-        kept = {name: value for name, value in model.params.items() if name in params.model_fields}
+    dropped: list[str] = []
+    if before is not None and _is_other(before, model.type):
+        dropped = [name for name in model.params if name not in params.model_fields]
+        kept = {name: value for name, value in model.params.items() if name not in dropped}
         data = {**data, "model": {**data["model"], "params": kept}}
     if is_new:
         data = with_defaults(data, params.defaults)
     changed = resolve(validate(Config, apply_settings(data, others, params)))
     check_names(changed)
-    return changed
+    return changed, dropped
+
+
+def _is_other(before: str, now: str) -> bool:
+    """Return whether two names of model types stand for two architectures; one may not be installed any more."""
+    from auralflow_core.errors import RegistryError
+    from auralflow_core.registry import default_registry
+
+    models = default_registry().models
+    try:
+        return models.get(before) is not models.get(now)
+    except RegistryError:
+        return before != now
 
 
 def show(after: Config, before: Mapping[str, Any] | None = None) -> None:
@@ -216,7 +246,7 @@ def _start(folder: Path, type_: str | None, given: Mapping[str, Any], source: Pa
     from auralflow_core.errors import ConfigError
 
     model = dict(given.get("model") or {})
-    model["type"] = type_ or model.get("type")
+    model["type"] = model.get("type") or type_
     model["name"] = folder.resolve().name
     if not model["type"]:
         raise ConfigError(f"{source}: names no model type; add TYPE (`auralflow list-models` shows them)")

@@ -36,7 +36,7 @@ def doctor(
     """Find what is wrong with the songs in DATA before they are trained with.
 
     With the folder MODEL also whether they fit that model, and what its training will need. Nothing is changed. Exit
-    status 1 means that there are errors. Checks: files, format, stems, sums, silence, clipping, offset, mono,
+    status 1 means that there are errors. Checks: files, format, stems, opening, sums, silence, clipping, offset, mono,
     duplicates; targets, rate, disk, memory, overfit, loader (with MODEL); torch, plugins.
     """
     from dataclasses import asdict
@@ -80,18 +80,23 @@ def _show(report: Report, most: int | None) -> None:
         else:
             shown.append(finding)
     if shown:
-        rows = [(it.severity, it.check, it.where, it.what, _measured(it), it.cause, it.next_step) for it in shown]
-        print_table("", ("severity", "check", "where", "what", "value", "likely cause", "what to do"), rows)
+        rows = [(it.where, it.severity, it.check, _sentence(it)) for it in shown]
+        print_table("", ("where", "severity", "check", "what, and what to do"), rows)
     for (severity, check), count in hidden.items():
         click.echo(f"… and {count} more of {severity} {check}; --all shows them")
     counts = ", ".join(
         f"{count} {word}{'s' * (count != 1)}"
         for word, count in (("error", report.count("error")), ("warning", report.count("warning")))
     )
-    click.echo(f"{report.songs} songs: {counts}")
+    click.echo(f"{report.songs} song{'s' * (report.songs != 1)}: {counts}")
     if report.without_stems:
         click.echo(f"Of {report.without_stems} songs --quick read headers and mixture alone, no stems.")
 
 
-def _measured(finding: Finding) -> str:
-    return f"{finding.value} (limit {finding.limit})" if finding.limit else finding.value
+def _sentence(finding: Finding) -> str:
+    measured = f": {finding.value}" if finding.value else ""
+    expected = f" (expected {finding.limit})" if finding.limit else ""
+    likely = "" if finding.severity == "info" else "likely "
+    cause = f"; {likely}{finding.cause}" if finding.cause else ""
+    next_step = f"; to do: {finding.next_step}" if finding.next_step else ""
+    return finding.what + measured + expected + cause + next_step

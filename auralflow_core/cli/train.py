@@ -53,8 +53,10 @@ def train(
             raise click.UsageError("--resume goes on with the model's own weights; leave out --from, or --resume.")
         if resume and fits_batch:
             raise click.UsageError("--resume goes on with the batches of before; leave out --batch_size auto.")
-        config = change(grouped(read_mapping(config_path(folder))), settings, source=config_path(folder))
         quiet = quiet or as_json or not world.is_main
+        remark = (lambda line: None) if quiet else click.echo
+        before = grouped(read_mapping(config_path(folder)))
+        config = change(before, settings, source=config_path(folder), remark=remark)
         roots = data[0] if len(data) == 1 else data
         summary = run_training(
             config, folder, roots, resume=resume, force=force, quiet=quiet, start_from=start_from, fits_batch=fits_batch

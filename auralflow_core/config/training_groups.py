@@ -52,11 +52,13 @@ class OptimizerConfig(Group):
 class SchedulerConfig(Group):
     """How the learning rate changes."""
 
-    name: Literal["auto", "plateau", "cosine"] = Field(
+    name: str = Field(
         "auto",
-        description="halved when validation does not improve (plateau), or warm-up and then half a cosine; auto: "
-        "cosine where warmup_steps or final_lr is set, else plateau",
+        min_length=1,
+        description="halved when validation does not improve (plateau), warm-up and then half a cosine, or one that a "
+        "plugin registers; auto: cosine where warmup_steps or final_lr is set, else plateau",
     )
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of one that a plugin registers")
     warmup_steps: int = Field(0, ge=0, description="cosine: steps over which the rate rises in a line")
     final_lr: float = Field(0.0, ge=0, description="cosine: the rate at the end")
 
@@ -66,15 +68,27 @@ class SchedulerConfig(Group):
         return {"name": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
-    def _cosine_alone_warms_up(self) -> SchedulerConfig:
-        if self.name == "plateau" and (self.warmup_steps or self.final_lr):
-            raise ValueError("warmup_steps and final_lr belong to the cosine schedule; set name to cosine")
+    def _each_has_its_own(self) -> SchedulerConfig:
+        if (self.warmup_steps or self.final_lr) and not self.is_cosine:
+            other = f", or give {self.name} what it takes in args" if self.is_registered else ""
+            raise ValueError(f"warmup_steps and final_lr belong to the cosine schedule; set name to cosine{other}")
+        if self.args and not self.is_registered:
+            raise ValueError(
+                f"args {self.args} are for schedules of plugins; cosine has warmup_steps and final_lr instead, plateau "
+                "has training.stop_patience and training.max_lr_steps"
+            )
         return self
 
     @property
     def is_cosine(self) -> bool:
         """Whether the rate follows a cosine."""
-        return self.name == "cosine" or bool(self.name == "auto" and (self.warmup_steps or self.final_lr))
+        is_asked_for = self.name.removesuffix("@auralflow") == "cosine"
+        return is_asked_for or bool(self.name == "auto" and (self.warmup_steps or self.final_lr))
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the schedule is not one of the core's own."""
+        return self.name.removesuffix("@auralflow") not in ("auto", "plateau", "cosine")
 
 
 class SequenceSchedulerConfig(Group):

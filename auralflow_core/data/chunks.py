@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from auralflow_core.config import DatasetConfig, TrainingConfig
 from auralflow_core.data.augment import Augmenter, Plan
 from auralflow_core.data.composing import Composed, Composition, Layer, StemReader
-from auralflow_core.data.drawing import Drawer, Excerpt, Place
+from auralflow_core.data.drawing import Drawer, Excerpt, Place, check_stem_patterns
 from auralflow_core.data.song import Song
 from auralflow_core.errors import DataError
 
@@ -51,7 +51,7 @@ class ChunkDataset(Dataset[Batch]):
 
     Raises:
         DataError: A song lacks a target or has channels that cannot be converted.
-        ConfigError: An augmentation cannot work here.
+        ConfigError: An augmentation cannot work here, or is for a stem that is none of the targets.
     """
 
     def __init__(self, songs: list[Song], config: DatasetConfig, *, seed: int = 0, shuffle: bool = True) -> None:
@@ -66,6 +66,7 @@ class ChunkDataset(Dataset[Batch]):
         self.config = config
         self._seed = seed
         self._shuffle = shuffle
+        check_stem_patterns(config)
         self._made: tuple[Drawer, Augmenter | None] | None = None
         _ = self._drawer  # What is wrong with the songs or the settings shows now.
 

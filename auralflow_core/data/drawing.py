@@ -6,7 +6,7 @@ All draws follow from the seed, the epoch and the chunk's number. No audio is re
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.song import Root, Song
-from auralflow_core.errors import DataError, did_you_mean
+from auralflow_core.errors import ConfigError, DataError, did_you_mean
 
 Indices = NDArray[np.int64]
 Masses = NDArray[np.float64]
@@ -274,6 +274,55 @@ class Drawer:
 
     def _slots(self, song: Song) -> int:
         return max(1, song.frames // self._native_frames(song))
+
+
+def check_song_patterns(songs: Sequence[Song], config: DatasetConfig) -> None:
+    """Refuse patterns that fit none of the training songs or their stems, and so would do nothing.
+
+    Args:
+        songs: All songs for training, before some of them are left out.
+        config: The settings of the group `dataset`.
+
+    Raises:
+        ConfigError: Names the setting, the pattern and the nearest names.
+    """
+    sampling = config.sampling
+    _require_fits(
+        "dataset.sampling.weights", sampling.weights, [song.name for song in songs], f"training song (of {len(songs)})"
+    )
+    others = {name for song in songs for name in song.stems} - set(config.targets)
+    if any(has_residual(song, config) for song in songs):
+        others.add(REST)
+    _require_fits("dataset.sampling.rest", sampling.rest or (), sorted(others), "stem besides the targets")
+
+
+def check_stem_patterns(config: DatasetConfig) -> None:
+    """Refuse patterns of augmented stems that fit none of the targets or the rest.
+
+    Raises:
+        ConfigError: Names the setting, the pattern and the nearest names.
+    """
+    patterns, parts = config.augmentations.stems_by_name, [*config.targets, REST]
+    _require_fits("dataset.augmentations.stems_by_name", patterns, parts, f"target, nor {REST}")
+
+
+def _require_fits(setting: str, patterns: Iterable[str], names: Collection[str], what: str) -> None:
+    for pattern in patterns:
+        if any(fnmatchcase(name, pattern) for name in names):
+            continue
+        raise ConfigError(
+            f"{setting}: {pattern!r} fits no {what}{_nearest(pattern, names)} (patterns are compared with whole names, "
+            "letter by letter; `*` stands for anything); mend it, or leave it out"
+        )
+
+
+def _nearest(pattern: str, names: Collection[str]) -> str:
+    """Return the names that a pattern could mean, or else the first names."""
+    plain = pattern.strip("*? ").casefold()
+    near = [name for name in names if plain and plain in name.casefold()]
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near[:2]))}?"
+    return did_you_mean(plain, names) or f"; there are {', '.join([*names][:5]) or 'none'}{', ...' * (len(names) > 5)}"
 
 
 def has_residual(song: Song, config: DatasetConfig) -> bool:

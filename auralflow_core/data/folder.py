@@ -94,12 +94,20 @@ def _song_folders(folder: Path) -> list[Path]:
 
 
 def stem_files(folder: Path) -> list[Path]:
-    """Return the audio files of a song's folder, hidden ones left out."""
-    return sorted(
+    """Return the audio files of a song's folder, hidden ones left out.
+
+    Raises:
+        DataError: The folder cannot be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(f"cannot list {folder}: {error.strerror}; check its permissions") from error
+    return [
         path
-        for path in folder.iterdir()
+        for path in paths
         if path.suffix.lower() in AUDIO_SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
+    ]
 
 
 def _read_song(folder: Path) -> Song:

@@ -36,37 +36,23 @@ class MixedRoot(NamedTuple):
 Opener = Callable[[MixedRoot], SongDataset]
 
 
-class MixDataset:
-    """The songs of several data sets, which `auralflow-mix.json` or `.yaml` lists: `{"roots": [{root, type, weight}]}`.
+class SeveralDatasets:
+    """The songs of several data sets, which are opened by `open_roots`.
 
     A song's name begins with that of its root's folder, so that names stay unique. Validation and test songs are those
     of each root.
 
     Args:
-        root: The folder of the description; paths in it are relative to this folder.
-        config: The settings of the group `dataset`; of them the type is each root's own.
-
-    Raises:
-        DataError: There is no description, or it is not one.
+        roots: The data sets.
     """
 
-    def __init__(self, root: Path, config: DatasetConfig) -> None:
+    def __init__(self, roots: Sequence[MixedRoot]) -> None:
+        self.roots = list(roots)
         self._datasets: list[tuple[Root, SongDataset]] = []
-        path = find_description(root, DESCRIPTION_NAMES)
-        if path is None:
-            raise DataError(f"{root}: has no {DESCRIPTION_NAMES[0]}; write one, or name several folders to `train`")
-        self.roots = read_mix(path)
-
-    @classmethod
-    def of(cls, roots: Sequence[MixedRoot]) -> MixDataset:
-        """Return a data set of several roots without a description."""
-        dataset = cls.__new__(cls)
-        dataset.roots, dataset._datasets = list(roots), []
-        return dataset
 
     @classmethod
     def detects(cls, root: Path) -> bool:
-        """Whether the folder holds a description."""
+        """Whether the folder holds a description of several."""
         return find_description(root, DESCRIPTION_NAMES) is not None
 
     def open_roots(self, opener: Opener) -> None:
@@ -80,7 +66,7 @@ class MixDataset:
             if folders.count(folder) > 1:
                 raise DataError(f"{root.path}: is named twice; name each data set once")
             dataset = opener(root)
-            if isinstance(dataset, MixDataset):
+            if isinstance(dataset, SeveralDatasets):
                 raise DataError(f"{root.path}: is a mix of data sets itself; name its roots in its place")
             self._datasets.append((Root(name, root.weight), dataset))
 
@@ -106,6 +92,24 @@ class MixDataset:
         return sorted(songs, key=lambda song: song.name)
 
 
+class MixDataset(SeveralDatasets):
+    """The data sets that `auralflow-mix.json` or `.yaml` lists: `{"roots": [{root, type, weight}]}`.
+
+    Args:
+        root: The folder of the description; paths in it are relative to this folder.
+        config: The settings of the group `dataset`; of them the type is each root's own.
+
+    Raises:
+        DataError: There is no description, or it is not one.
+    """
+
+    def __init__(self, root: Path, config: DatasetConfig) -> None:
+        path = find_description(root, DESCRIPTION_NAMES)
+        if path is None:
+            raise DataError(f"{root}: has no {DESCRIPTION_NAMES[0]}; write one, or name several folders to `train`")
+        super().__init__(read_mix(path))
+
+
 def open_data(
     root: Path | Sequence[Path], config: DatasetConfig, find: Callable[[str], type[SongDataset]], names: Sequence[str]
 ) -> SongDataset:
@@ -128,8 +132,8 @@ def open_data(
     if isinstance(root, Path):
         dataset = opened(MixedRoot(root, config.type))
     else:
-        dataset = MixDataset.of([MixedRoot(path, config.type) for path in root])
-    if isinstance(dataset, MixDataset):
+        dataset = SeveralDatasets([MixedRoot(path, config.type) for path in root])
+    if isinstance(dataset, SeveralDatasets):
         dataset.open_roots(opened)
     return dataset
 

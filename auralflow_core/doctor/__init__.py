@@ -1,4 +1,4 @@
-"""What is wrong with songs, a model or a machine, found before training does; and what a folder's files could be."""
+"""What is wrong with songs, a model or a machine, found before training does."""
 
 from __future__ import annotations
 

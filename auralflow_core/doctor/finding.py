@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from auralflow_core.errors import AuralflowError
+
 Severity = Literal["error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 
-SONG_CHECKS = ("files", "format", "stems", "sums", "silence", "clipping", "offset", "mono", "duplicates")
+SONG_CHECKS = ("files", "format", "stems", "opening", "sums", "silence", "clipping", "offset", "mono", "duplicates")
 MODEL_CHECKS = ("targets", "rate", "disk", "memory", "overfit", "loader")
 MACHINE_CHECKS = ("torch", "plugins")
 CHECKS = (*SONG_CHECKS, *MODEL_CHECKS, *MACHINE_CHECKS)
@@ -38,3 +40,19 @@ class Finding:
     limit: str = ""
     cause: str = ""
     next_step: str = ""
+
+    @classmethod
+    def of_error(cls, check: str, where: str, error: AuralflowError, *, said: str = "", cause: str = "") -> Finding:
+        """Return an error whose words are those of an exception; what stands last in these is what to do.
+
+        Args:
+            check: The check's name.
+            where: Split and song, a file, or a part of the machine.
+            error: The exception.
+            said: What stands before its words.
+            cause: The likely cause.
+        """
+        what, _, next_step = str(error).rpartition("; ")
+        if not what:
+            what, next_step = next_step, "mend it and run doctor again"
+        return cls(check, "error", said + what, where, cause=cause, next_step=next_step)

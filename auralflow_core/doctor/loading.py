@@ -101,7 +101,7 @@ def check_loader(loading: Loading, step_seconds: float, training: TrainingConfig
     waiting = max(0.0, batch_seconds - step_seconds) if workers else batch_seconds
     share = waiting / (waiting + step_seconds)
     value = f"{loading.loaded:.1f} chunks/s with {workers} workers, {share:.0%} of the time is waiting"
-    limit = f"{trained:.1f} chunks/s are trained"
+    limit = f"at least {trained:.1f} chunks/s, which are trained"
     if share <= _WAITING:
         yield Finding("loader", "info", "speed of loading", "data", value, limit)
         return
@@ -128,7 +128,7 @@ def check_disk_speed(loading: Loading, step_seconds: float, training: TrainingCo
         return
     trained = training.batch_size / step_seconds
     value = f"{loading.from_disk:.1f} chunks/s, {loading.from_disk * loading.chunk_bytes / _MB:.0f} MB/s"
-    limit = f"{trained:.1f} chunks/s are trained"
+    limit = f"at least {trained:.1f} chunks/s, which are trained"
     sizes = f"{loading.data_bytes / _GIB:.1f} GiB of songs, {memory / _GIB:.1f} GiB of memory"
     if loading.from_disk * max(1, training.num_workers) >= trained:
         yield Finding("loader", "info", "speed of the disk", "data", value, limit, sizes)

@@ -73,5 +73,6 @@ def check_disk(folder: Path) -> Iterator[Finding]:
     if free < _SCARCE:
         yield Finding(
             "disk", "error" if free < _LEAST_FREE else "warning", "little room for checkpoints", str(folder),
-            f"{free / _GIB:.1f} GiB", f"{_SCARCE / _GIB:.0f} GiB", "a full disk", "free some, or move the model folder",
+            f"{free / _GIB:.1f} GiB", f"at least {_SCARCE / _GIB:.0f} GiB", "a full disk",
+            "free some, or move the model folder",
         )  # fmt: skip

@@ -29,7 +29,7 @@ class Level:
 
     Attributes:
         frames: Samples of a channel that were looked at.
-        peak: Highest absolute sample.
+        peaks: Highest absolute sample of each channel.
         energy: Sum of squares over all channels.
         sums: Sum of samples of each channel.
         silent_frames: Samples in blocks of silence, below -70 dB of full scale.
@@ -40,7 +40,7 @@ class Level:
     """
 
     frames: int = 0
-    peak: float = 0.0
+    peaks: Audio = field(default_factory=lambda: np.zeros(1, np.float32))
     energy: float = 0.0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     silent_frames: int = 0
@@ -51,22 +51,21 @@ class Level:
 
     def add(self, block: Audio) -> None:
         """Count a block `(channel, time)`."""
-        heights = np.abs(block).max(axis=0)
-        if not np.isfinite(heights.max(initial=0.0)):
+        edges = np.arange(0, block.shape[1], _PIECE)
+        heights = np.maximum.reduceat(np.abs(block), edges, axis=1)  # (channel, piece)
+        if not np.isfinite(heights).all():
             bad = ~np.isfinite(block)
             self.not_finite += int(bad.sum())
             block = np.where(bad, np.float32(0), block)
-            heights = np.abs(block).max(axis=0)
-        peak = float(heights.max(initial=0.0))
+            heights = np.maximum.reduceat(np.abs(block), edges, axis=1)
         self.frames += block.shape[1]
         self.energy += float(np.square(block, dtype=np.float64).sum())
         self.sums = self.sums + block.sum(axis=1, dtype=np.float64)
-        edges = np.arange(0, block.shape[1], _PIECE)
-        is_silent = np.maximum.reduceat(heights, edges) < _SILENCE
+        self.peaks = np.maximum(self.peaks, heights.max(axis=1, initial=0.0))
+        is_silent = heights.max(axis=0) < _SILENCE
         self.silent_frames += int(np.diff(edges, append=block.shape[1])[is_silent].sum())
-        self.peak = max(self.peak, peak)
         self.side = max(self.side, float(np.abs(block[0] - block[1]).max(initial=0.0))) if len(block) > 1 else math.inf
-        if peak >= _FULL_SCALE:
+        if heights.max(initial=0.0) >= _FULL_SCALE:
             for channel in block:
                 self._add_runs(channel)
 
@@ -76,6 +75,21 @@ class Level:
         lengths = edges[1::2] - edges[::2] + 1
         self.longest_clip = max(self.longest_clip, int(lengths.max(initial=0)))
         self.clipped += int(lengths[lengths >= 3].sum())
+
+    @property
+    def peak(self) -> float:
+        """Highest absolute sample of all channels."""
+        return float(self.peaks.max())
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether no channel has sound."""
+        return self.peak < _SILENCE
+
+    @property
+    def silent_channels(self) -> frozenset[int]:
+        """Channels without sound."""
+        return frozenset(np.flatnonzero(self.peaks < _SILENCE).tolist())
 
     @property
     def rms(self) -> float:

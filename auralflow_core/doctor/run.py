@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auralflow_core.config import Config, load_config, validate
+from auralflow_core.data.splits import existing
 from auralflow_core.doctor.finding import CHECKS, SEVERITIES, Finding, Severity
 from auralflow_core.doctor.inventory import MIXTURE, Candidate, list_songs
 from auralflow_core.doctor.loading import check_disk_speed, check_loader
 from auralflow_core.doctor.machine import check_disk, check_plugins, check_torch
 from auralflow_core.doctor.measure import Facts, measure
+from auralflow_core.doctor.opening import all_stems, check_opening, refused
 from auralflow_core.doctor.songs import (
+    check_channels,
     check_clipping,
     check_duplicates,
     check_files,
@@ -26,10 +29,11 @@ from auralflow_core.doctor.songs import (
     check_stems,
     check_sums,
     check_targets,
+    check_usual,
     unreadable,
 )
 from auralflow_core.doctor.trial import check_memory, check_overfit, run_trial
-from auralflow_core.errors import AudioError, ConfigError, did_you_mean
+from auralflow_core.errors import AudioError, AuralflowError, ConfigError, did_you_mean
 from auralflow_core.registry import Registry, default_registry
 
 Advance = Callable[[int, int], None]
@@ -40,6 +44,9 @@ _TRIAL_SECONDS, _QUICK_TRIAL_SECONDS = 30.0, 5.0
 _OF_ONE_SONG = (check_sums, check_silence, check_clipping, check_offset, check_mono)
 _MEASURED = {"sums", "silence", "clipping", "offset", "mono", "duplicates", "files"}
 _TRIED = {"memory", "overfit", "loader"}
+_UNTRIED = Finding(
+    "overfit", "info", "not tried, since training would refuse the songs", "model", next_step="mend the errors first"
+)
 
 
 @dataclass(frozen=True)
@@ -86,14 +93,16 @@ def examine(
 
     Raises:
         ConfigError: A check's name is unknown, or the model folder is not usable.
-        DataError: The data set's folder is missing or holds nothing that looks like songs.
+        DataError: The data set's folder is missing.
     """
     checks = _chosen(only, skip)
     registry = registry or default_registry()
     config = load_config(model) if model else validate(Config, {"model": {"type": "none"}})
-    songs, findings = list_songs(data, config, registry)
+    songs, findings = _of_lists(existing(data), config, registry, checks, has_model=model is not None)
+    checks = _wanted(checks, songs)
     whole = [song for song in songs if song.is_whole]
-    findings += _of_lists(songs, whole, config if model else None)
+    # What cannot be opened cannot be tried; it would be refused once more.
+    is_refused = any(finding.severity == "error" and finding.where.split("/")[0] != "test" for finding in findings)
     without_stems = 0
     if checks & _MEASURED:
         depths = _depths(len(whole), quick)
@@ -102,7 +111,8 @@ def examine(
     if model:
         findings += check_disk(model)
         if checks & _TRIED:
-            findings += _of_trial(config, data, _QUICK_TRIAL_SECONDS if quick else _TRIAL_SECONDS)
+            seconds = _QUICK_TRIAL_SECONDS if quick else _TRIAL_SECONDS
+            findings += [_UNTRIED] if is_refused else _of_trial(config, data, seconds)
     findings += [*check_plugins(registry), *(check_torch() if "torch" in checks else ())]
     kept = [finding for finding in findings if finding.check in checks]
     kept.sort(key=lambda it: (SEVERITIES.index(it.severity), CHECKS.index(it.check)))
@@ -116,17 +126,34 @@ def _chosen(only: Collection[str], skip: Collection[str]) -> set[str]:
     return set(only or CHECKS) - set(skip)
 
 
-def _of_lists(songs: Sequence[Candidate], whole: Sequence[Candidate], config: Config | None) -> Iterator[Finding]:
-    """Check what names and headers say."""
+def _wanted(checks: set[str], songs: Sequence[Candidate]) -> set[str]:
+    """Return the checks to make; where no songs could be listed it is said why, whatever was asked for."""
+    return checks if songs else {*checks, "files", "opening"}
+
+
+def _of_lists(
+    data: Path, config: Config, registry: Registry, checks: set[str], *, has_model: bool
+) -> tuple[list[Candidate], list[Finding]]:
+    """Return the songs, and what their names and headers say of them."""
+    try:
+        songs, refusals = list_songs(data, config, registry)
+    except AuralflowError as error:
+        return [], [refused("data", error)]
+    found = list({it.what: refused(it.where, AuralflowError(it.what)) for it in reversed(refusals)}.values())
+    whole = [song for song in songs if song.is_whole]
     for song in songs:
-        yield from check_files(song)
-        yield from check_format(song)
-    yield from check_stems(songs)
-    if not songs:
-        yield Finding("files", "error", "no songs were found", "songs", next_step="`auralflow init-data FOLDER`")
-    if config is not None:
-        yield from check_targets(songs, config.dataset)
-        yield from check_rate(whole, config.dataset)
+        found += [*check_files(song), *check_format(song)]
+    if has_model:
+        found += [*check_stems(songs, config.dataset.targets), *check_targets(songs, config.dataset)]
+        found += check_rate(whole, config.dataset)
+    else:
+        found += [*check_stems(songs), *check_usual(whole)]
+        config = all_stems(config, songs)
+    wanted = _wanted(checks, songs)
+    found = [finding for finding in found if finding.check in wanted]
+    if wanted & {"files", "opening"}:
+        found += check_opening(data, config, registry, songs, found)
+    return songs, [finding for finding in found if finding.check in wanted]
 
 
 def _depths(count: int, quick: bool) -> list[bool]:
@@ -160,6 +187,7 @@ def _of_audio(
                 measured.append(facts)
                 for check in _OF_ONE_SONG:
                     yield from check(facts)
+    yield from check_channels(measured)
     yield from check_duplicates(measured)
 
 

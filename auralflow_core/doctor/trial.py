@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from auralflow_core.config import Config
@@ -71,7 +72,7 @@ def run_trial(config: Config, data: Path, seconds: float) -> Trial | Finding:
                 next_step="lower batch_size or sample_length",
             )  # fmt: skip
         except AuralflowError as error:
-            return Finding("overfit", "error", f"training cannot start: {error}", "model", next_step="mend it first")
+            return Finding.of_error("overfit", "model", error, said="training cannot start: ")
         except (RuntimeError, ValueError, MemoryError) as error:
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             is_memory = isinstance(error, MemoryError) or "memory" in reason.lower()
@@ -90,23 +91,29 @@ def _train(settings: dict[str, object], data: Path, seconds: float) -> Trial:
     from auralflow_core.data.cache import cached
     from auralflow_core.data.chunks import ChunkDataset
     from auralflow_core.data.open import pool
+    from auralflow_core.trainer import Trainer
     from auralflow_core.trainer.memory import peak_memory
+    from auralflow_core.trainer.smallest_batch import check_smallest_batch
     from auralflow_core.training import training_songs
 
     config = validate(Config, settings)
     training = config.training
     torch.manual_seed(training.random_seed)
-    songs, _ = training_songs(config, data)
+    songs, valid_songs = training_songs(config, data)
+    train_chunks = ChunkDataset(songs, config.dataset, seed=training.random_seed)
+    valid_chunks = ChunkDataset(valid_songs, config.dataset, shuffle=False)
+    model = build_model(config, folder=data)  # nothing is written
+    model.forward_pass.check()
+    check_smallest_batch(Trainer(model, train_chunks, valid_chunks))
     # Of a few songs: those that are compressed are decoded into the cache, as training does it.
     few = cached(pool(songs, _SONGS, training.random_seed), config.dataset, "train")
     chunks = ChunkDataset(few, config.dataset, seed=training.random_seed)
     loading = measure_loading(chunks, songs, training, seconds * _LOADING_SHARE)
-    model = build_model(config)
     losses, times = _steps(model, _batch(chunks, training.batch_size), seconds)
     is_cuda = model.device.type == "cuda"
     return Trial(
         losses,
-        sorted(times)[len(times) // 2],
+        median(times),
         loading,
         peak_memory(),
         torch.cuda.max_memory_allocated(model.device) if is_cuda else 0,
@@ -128,11 +135,14 @@ def _batch(chunks: ChunkDataset, size: int) -> tuple[Tensor, ...]:
 
 def _steps(model: SeparationModel, batch: tuple[Tensor, ...], seconds: float) -> tuple[list[float], list[float]]:
     """Train on one batch; return the losses and the seconds of the steps."""
+    import torch
+
     model.train()
     losses: list[float] = []
     times: list[float] = []
-    while len(losses) < 3 or (len(losses) < MOST_STEPS and sum(times[1:]) < seconds * _patience(len(losses))):
+    while not is_enough(times, seconds):
         begin = time.perf_counter()
+        torch.manual_seed(0)  # The same dropout in each step: losses differ by what is learned alone.
         model.set_data(*batch)
         model.forward()
         losses.append(model.compute_loss())
@@ -144,14 +154,24 @@ def _steps(model: SeparationModel, batch: tuple[Tensor, ...], seconds: float) ->
     return losses, times
 
 
-def _patience(steps: int) -> int:
-    """Return how often the given time may pass; too few steps say nothing about the loss."""
-    return 1 if steps >= _ENOUGH_STEPS else 4
+def is_enough(times: Sequence[float], seconds: float) -> bool:
+    """Whether there are enough steps: `MOST_STEPS`, or what fits into the time; ten if they fit into four times of it.
+
+    Args:
+        times: The seconds of the steps so far; the first one is slower than the others.
+        seconds: How long to train.
+    """
+    steps = len(times)
+    if not 3 <= steps < MOST_STEPS:
+        return steps >= MOST_STEPS
+    # By the middle one: that the machine halted for a while is no reason to make fewer steps.
+    return median(times[1:]) * (steps - 1) >= seconds * (1 if steps >= _ENOUGH_STEPS else 4)
 
 
 def check_overfit(trial: Trial) -> Iterator[Finding]:
     """A loss that is no number, or that does not fall on one batch."""
     first, steps = trial.losses[0], len(trial.losses)
+    needed = _LEARNED * steps / MOST_STEPS
     last = sum(trial.losses[-3:]) / len(trial.losses[-3:])
     value = f"{first:.4g} to {last:.4g} in {steps} steps"
     if not math.isfinite(last):
@@ -159,9 +179,9 @@ def check_overfit(trial: Trial) -> Iterator[Finding]:
             "overfit", "error", "the loss is no number", "model", value, "a number", "a learning rate that is too high",
             "lower lr, or switch mixed precision off",
         )  # fmt: skip
-    elif first - last < _LEARNED * abs(first) and steps >= _ENOUGH_STEPS:
+    elif first - last < needed * abs(first) and steps >= _ENOUGH_STEPS:
         yield Finding(
-            "overfit", "warning", "the loss on one batch does not fall", "model", value, f"{_LEARNED:.0%} lower",
+            "overfit", "warning", "the loss on one batch does not fall", "model", value, f"{needed:.1%} lower",
             "a learning rate that does not fit, or frozen parameters", "try another lr; check `freeze` and the targets",
         )  # fmt: skip
     else:
@@ -180,6 +200,6 @@ def check_memory(trial: Trial, workers: int) -> Iterator[Finding]:
             is_much = used > _MUCH * total
             yield Finding(
                 "memory", "warning" if is_much else "info", "memory of training", where, f"{used / _GIB:.1f} GiB",
-                f"{total / _GIB:.1f} GiB", "large batches or chunks" if is_much else "",
+                f"below {total / _GIB:.1f} GiB", "large batches or chunks" if is_much else "",
                 "lower batch_size, sample_length or num_workers" if is_much else "",
             )  # fmt: skip

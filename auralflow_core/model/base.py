@@ -19,13 +19,11 @@ from auralflow_core.config import Config, SeparationConfig, validate
 from auralflow_core.device import autocast_dtype, resolve_device
 from auralflow_core.errors import AuralflowError, CheckpointError, ConfigError
 from auralflow_core.losses import Criterion
-from auralflow_core.model.cosine import CosineSchedule
 from auralflow_core.model.forward import ForwardPass
 from auralflow_core.model.optimizers import OptimizerMaker, core_optimizer, freeze, make_optimizer
 from auralflow_core.model.origin import check_criterion, check_origin, plain_type
-from auralflow_core.model.plateau import PlateauSchedule
 from auralflow_core.model.prediction import Prediction
-from auralflow_core.model.schedules import make_schedule
+from auralflow_core.model.schedules import Schedule, ScheduleFinder, make_schedule, unknown_schedule
 from auralflow_core.model.separation import EvaluationMode, separate_groups
 from auralflow_core.model.shapes import check_batch
 from auralflow_core.transforms import ISTFT, STFT
@@ -46,6 +44,7 @@ class SeparationModel(ABC):
         folder: The model folder that checkpoints are saved to and loaded from.
         origin: Facts about the network's plugin, kept in every checkpoint.
         find_optimizer: Returns what makes the optimizer of a name; by default the core's own are known.
+        find_scheduler: Returns the same of a schedule that is not the core's own; by default there is none.
 
     Raises:
         ConfigError: A setting is out of range, or the network and the criterion do not fit.
@@ -63,11 +62,13 @@ class SeparationModel(ABC):
         folder: Path | None = None,
         origin: Mapping[str, Any] | None = None,
         find_optimizer: Callable[[str], OptimizerMaker] = core_optimizer,
+        find_scheduler: ScheduleFinder = unknown_schedule,
     ) -> None:
         self.config = config if isinstance(config, Config) else validate(Config, config)
         self.folder = folder
         self.origin = dict(origin or {})
         self._find_optimizer = find_optimizer
+        self._find_scheduler = find_scheduler
         training, data = self.config.training, self.config.dataset
         self.device = resolve_device(training.device)
         self.network = network.to(self.device)
@@ -117,9 +118,9 @@ class SeparationModel(ABC):
         return make_optimizer(self.network, self.config.training, self._find_optimizer)
 
     @cached_property
-    def scheduler(self) -> PlateauSchedule | CosineSchedule:
+    def scheduler(self) -> Schedule:
         """What changes the learning rate."""
-        return make_schedule(self.optimizer, self.config.training)
+        return make_schedule(self.optimizer, self.config.training, self._find_scheduler)
 
     @property
     def targets(self) -> list[str]:

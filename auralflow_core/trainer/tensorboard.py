@@ -36,7 +36,7 @@ class TensorBoardLogger(Logger):
         assert self._writer is not None
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, step)
-        # By itself it writes every two minutes: a killed training would lack the points of steps that it does not repeat.
+        # By itself it writes every two minutes: a killed training would lack points of steps that it does not repeat.
         self._writer.flush()
 
     def write_snippet(self, snippet: Snippet, target: str, stft: STFT, step: int) -> None:

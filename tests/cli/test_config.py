@@ -31,6 +31,18 @@ def read(path: str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+@pytest.fixture
+def tone(install_plugin: Any) -> None:
+    """Install an architecture that shares one parameter with the others."""
+    install_plugin(
+        "auralflow-tone",
+        "from auralflow_core import ModelParams, hookimpl\n"
+        "class Params(ModelParams):\n    dropout_p: float = 0.0\n    width: int = 5\n"
+        "@hookimpl\ndef register_models(register):\n"
+        "    register('Tone', network='a.b:C', params=Params, domain='magnitude', summary='')\n",
+    )
+
+
 def make(invoke: Any, *words: str) -> Path:
     invoke("config", "m", TYPE, *words)
     return Path("m")
@@ -93,6 +105,33 @@ class TestNewModel:
         config = load_config("m")
         assert config.model.name == "m" and config.model.params["hidden_channels"] == 4
         assert (config.training.lr, config.training.max_epochs, config.training.batch_size) == (0.5, 7, 3)
+
+    @pytest.mark.parametrize("words", [("Tone",), ("--model", "Tone"), ("--model.type", "Tone"), ("--base", "Tone")])
+    def test_from_a_model_of_another_type(self, words: tuple[str, ...], invoke: Any, tone: None) -> None:
+        make(invoke, "--dropout_p", "0.3", "--lr", "0.5", "--leak_factor", "0.1")
+        told = invoke("config", "other", *words, "--width", "6", "--from", "m").stdout
+        [line] = [line for line in told.splitlines() if line.startswith("Left out, ")]
+        assert line.startswith(f"Left out, as Tone does not have these parameters of {TYPE}: ")
+        left_out = line.partition(f"{TYPE}: ")[2].split(", ")
+        assert sorted([*left_out, "dropout_p"]) == sorted(load_config("m").model.params)
+        config = load_config("other")
+        assert (config.model.type, config.model.params) == ("Tone", {"dropout_p": 0.3, "width": 6})
+        assert config.training.lr == 0.5
+
+    def test_from_a_file_that_is_wrong_for_its_own_type(self, refused: Callable[..., str], tone: None) -> None:
+        for type_ in (TYPE, "UNetSpec"):
+            Path("source.json").write_text(json.dumps({"model_type": type_, "hiden_channels": 4}))
+            assert "did you mean hidden_channels" in refused("config", "m", TYPE, "--from", "source.json")
+        Path("source.json").write_text(json.dumps({"hidden_channels": 4}))
+        assert "model.params.hidden_channels: unknown" in refused("config", "m", "Tone", "--from", "source.json")
+        assert not Path("m").exists()
+
+    def test_from_a_type_that_is_not_installed(self, invoke: Any, refused: Callable[..., str], tone: None) -> None:
+        Path("source.json").write_text(json.dumps({"model_type": "Gone", "width": 6, "depth": 2}))
+        new = ("config", "m", "Tone", "--from", "source.json")
+        assert refused(*new, "--lr", "0") == "Error: training.lr: '0' must be greater than 0\n"
+        assert "Tone does not have these parameters of Gone: depth\n" in invoke(*new).stdout
+        assert load_config("m").model.params == {"dropout_p": 0.0, "width": 6}
 
     def test_from_a_file_without_a_type(self, invoke: Any, refused: Callable[..., str]) -> None:
         Path("source.json").write_text('{"lr": 0.5}')
@@ -225,19 +264,20 @@ class TestChange:
         assert path.read_bytes() == before
 
     @pytest.mark.parametrize("name", ["model_type", "model.type", "base_model"])
-    def test_change_of_the_type_keeps_what_fits(self, name: str, invoke: Any, install_plugin: Any) -> None:
-        install_plugin(
-            "auralflow-tone",
-            "from auralflow_core import ModelParams, hookimpl\n"
-            "class Params(ModelParams):\n    dropout_p: float = 0.0\n    width: int = 5\n"
-            "@hookimpl\ndef register_models(register):\n"
-            "    register('Tone', network='a.b:C', params=Params, domain='magnitude', summary='')\n",
-        )
+    def test_change_of_the_type_keeps_what_fits(self, name: str, invoke: Any, tone: None) -> None:
         make(invoke, "--dropout_p", "0.3", "--lr", "0.5")
-        invoke("config", "m", f"--{name}", "Tone", "--width", "6")
+        told = invoke("config", "m", f"--{name}", "Tone", "--width", "6").stdout
+        assert f"Tone does not have these parameters of {TYPE}: " in told and "hidden_channels" in told
         config = load_config("m")
         assert (config.model.type, config.model.params) == ("Tone", {"dropout_p": 0.3, "width": 6})
         assert config.training.lr == 0.5
+
+    @pytest.mark.parametrize("words", [(), ("--quiet",), ("--json",)])
+    def test_training_tells_what_gives_way(self, words: tuple[str, ...], invoke: Any, tone: None) -> None:
+        make(invoke)
+        result = invoke("train", "m", "no songs", "--model.type", "Tone", *words, status=1)
+        assert ("Left out, as Tone does not have" in result.stdout) == (not words)
+        assert load_config("m").model.type == TYPE
 
     def test_alias_is_kept_under_its_own_name(self, invoke: Any) -> None:
         invoke("config", "m", "UNetSpec")

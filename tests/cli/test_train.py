@@ -61,10 +61,10 @@ class TestTrain:
         assert list(trained_folder.glob("runs/events.out.tfevents.*"))
 
     def test_way_of_a_training(self, model_folder: Path, song_folder: Path, invoke: Any, refused: Any) -> None:
-        first = invoke("train", model_folder, song_folder, "--save_images", "false").stdout
+        first = invoke("train", model_folder, song_folder, "--save_audio", "false").stdout
         assert "4 songs to train with, 1 to validate with; 16 chunks of 0.5 s in 8 steps an epoch" in first
         assert "epoch   1  step     8" in first and "best so far" in first and "Done: reached max_epochs" in first
-        assert load_config(model_folder).visuals.save_images is False
+        assert load_config(model_folder).visuals.save_audio is False
 
         before = {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()}
         text = refused("train", model_folder, song_folder, "--lr", "0.5")
@@ -84,7 +84,7 @@ class TestTrain:
     ) -> None:
         invoke("create", "session", "--save", tmp_path)
         invoke("config", "a", "SpectrogramNetSimple", "--save", tmp_path / "session", *tiny_settings)
-        words = ("--max_num_samples", "2", "--save_images", "false", "--save_audio", "false")
+        words = ("--max_num_samples", "2", "--tensorboard", "true", "--save_audio", "false")
         result = invoke("train", tmp_path / "session" / "a", song_folder, *words, "--quiet")
         assert not result.stdout and not result.stderr
         assert list((tmp_path / "session" / "runs" / "a").glob("events*"))

@@ -62,7 +62,8 @@ def test_whole_songs_are_printed_and_logged(model_folder: Path, song_folder: Pat
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    output = invoke("train", model_folder, song_folder, *QUIETER, "--validation.full_songs", "1").stdout
+    words = ("--validation.full_songs", "1", "--tensorboard", "true")
+    output = invoke("train", model_folder, song_folder, *QUIETER, *words).stdout
     assert re.search(r"Whole validation songs, medians: SDR/vocals -?[\d.]+ dB, SI-SDR/vocals", output)
     events = EventAccumulator(str(model_folder / "runs"))
     events.Reload()

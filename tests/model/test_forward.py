@@ -23,8 +23,8 @@ ModelMaker = Callable[..., SeparationModel]
 SIZES = {"num_fft": 128, "window_size": 128, "hop_length": 64, "sample_rate": 8000, "sample_length": 0.5}
 SMALL: dict[str, dict[str, Any]] = {
     "SpectrogramNetSimple": {"hidden_channels": 2, "dropout_p": 0.5},
-    "SpectrogramNetLSTM": {"hidden_channels": 2},
-    "SpectrogramNetVAE": {"hidden_channels": 2, "kl_warmup_steps": 10},
+    "SpectrogramNetLSTM": {"hidden_channels": 2, "hidden_size": 16},
+    "SpectrogramNetVAE": {"hidden_channels": 2, "hidden_size": 16, "kl_warmup_steps": 10},
     "Conformer": {"n_layers": 3, "d_model": 32, "n_heads": 2, "feat_in": 65},
     "OpenUnmix": {},
     "Demucs": {},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from auralflow_core.data.pcm import Audio
 from auralflow_core.data.song import Song
 from auralflow_core.losses import L1Loss
 from auralflow_core.model import SpectrogramMaskModel
+from auralflow_core.model.registered_schedule import ScheduleMaker
+from auralflow_core.model.schedules import unknown_schedule
 from auralflow_core.trainer import Callback, Epoch, Step, Trainer
 
 TrainerMaker = Callable[..., Trainer]
@@ -101,12 +104,6 @@ class PlainNet(nn.Module):
         return mask
 
 
-@pytest.fixture(autouse=True)
-def unflushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait for no disk; `tests/test_errors_and_files.py` looks at what is flushed."""
-    monkeypatch.setattr("os.fsync", lambda handle: None)
-
-
 def _rates(trainer: Trainer) -> list[float]:
     return [float(group["lr"]) for group in trainer.model.optimizer.param_groups]
 
@@ -121,34 +118,42 @@ def make_song(number: int) -> Song:
 
 
 @pytest.fixture
-def make_trainer(tmp_path: Path) -> TrainerMaker:
+def make_trainer(trainers_in: Callable[[Path], TrainerMaker], tmp_path: Path) -> TrainerMaker:
     """Make a trainer: `make_trainer("folder", callbacks, network, max_epochs=2)`; 30 chunks, 8 steps an epoch.
 
-    The network `"plain"` is a `PlainNet`.
+    The network `"plain"` is a `PlainNet`; `schedules` are those of plugins, by name.
     """
+    return trainers_in(tmp_path)
 
-    def make(
-        folder: str = "model",
-        callbacks: Sequence[Callback] = (),
-        network: Any = None,
-        *,
-        songs: int = 3,
-        visuals: dict[str, Any] | None = None,
-        **training: Any,
-    ) -> Trainer:
-        sizes = {"num_fft": 32, "window_size": 32, "hop_length": 16}
-        dataset = {"sample_rate": 1000, "sample_length": 0.2, **sizes}
-        training = {"batch_size": 4, "max_epochs": 2, "lr": 0.01, "device": "cpu", **training}
-        data = {"model": {"type": "Toy"}, "dataset": dataset, "training": training, "visuals": visuals or {}}
-        config = validate(Config, data)
-        model = SpectrogramMaskModel(
-            config, PlainNet() if network == "plain" else network or ToyNet(), L1Loss(), folder=tmp_path / folder
-        )
-        train = ChunkDataset([make_song(number) for number in range(songs)], config.dataset, seed=0)
-        valid = ChunkDataset([make_song(9)], config.dataset, shuffle=False)
-        return Trainer(model, train, valid, callbacks)
 
-    return make
+@pytest.fixture(scope="session")
+def trainers_in() -> Callable[[Path], TrainerMaker]:
+    """Return what makes a `make_trainer` whose folders lie in another one, for tests that share a training."""
+    return lambda parent: partial(make_in, parent)
+
+
+def make_in(
+    parent: Path,
+    folder: str = "model",
+    callbacks: Sequence[Callback] = (),
+    network: Any = None,
+    *,
+    songs: int = 3,
+    visuals: dict[str, Any] | None = None,
+    schedules: Mapping[str, tuple[ScheduleMaker, Sequence[str]]] | None = None,
+    **training: Any,
+) -> Trainer:
+    sizes = {"num_fft": 32, "window_size": 32, "hop_length": 16}
+    dataset = {"sample_rate": 1000, "sample_length": 0.2, **sizes}
+    training = {"batch_size": 4, "max_epochs": 2, "lr": 0.01, "device": "cpu", **training}
+    data = {"model": {"type": "Toy"}, "dataset": dataset, "training": training, "visuals": visuals or {}}
+    config = validate(Config, data)
+    network = PlainNet() if network == "plain" else network or ToyNet()
+    find: Any = unknown_schedule if schedules is None else schedules.__getitem__
+    model = SpectrogramMaskModel(config, network, L1Loss(), folder=parent / folder, find_scheduler=find)
+    train = ChunkDataset([make_song(number) for number in range(songs)], config.dataset, seed=0)
+    valid = ChunkDataset([make_song(9)], config.dataset, shuffle=False)
+    return Trainer(model, train, valid, callbacks)
 
 
 @pytest.fixture

@@ -119,6 +119,7 @@ EFFECTS: dict[str, Shown | Elsewhere] = {
     "optimizer.lr_by_name": Shown({"last.*": 0.5}, group("lr"), [0.01, 0.5]),
     "optimizer.fused": Shown(True, group("fused"), [True]),
     "scheduler.name": Shown("cosine", lambda seen: seen.steps[-1].lr < 0.001, True),
+    "scheduler.args": Elsewhere("trainer/test_plugin_schedules.py", "test_rates_are_those_of_torch_alone"),
     "scheduler.warmup_steps": Shown(4, lambda seen: rates(seen)[:4], [0.0025, 0.005, 0.0075, 0.01]),
     "scheduler.final_lr": Shown(0.009, lambda seen: seen.steps[-1].lr > 0.009, True, {"scheduler": {"name": "cosine"}}),
     "clip_value": Elsewhere("trainer/test_optimizers.py", "test_gradients_are_clipped_to_their_norm"),

@@ -73,7 +73,7 @@ def test_a_plugins_logger_is_told_what_tensorboard_is(
     paper: None, invoke: Callable[..., Any], model_folder: Path, song_folder: Path
 ) -> None:
     words = ("--save_summary_steps", "2", "--every_n_epochs", "1", "--clip_value", "1", "--validation.metric", "usdr")
-    invoke("train", model_folder, song_folder, *words, *QUIET)
+    invoke("train", model_folder, song_folder, *words, "--tensorboard", "true", *QUIET)
     lines = [json.loads(line) for line in (model_folder / "paper.jsonl").read_text().splitlines()]
     assert lines[0] == ["open", 0] and lines[-1] == ["close"]
     assert ["snippet", 8, "valid song 0", "vocals", [1, 4000]] in lines

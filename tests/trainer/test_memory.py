@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ import torch
 from auralflow_core.build import build_model, default_config
 from auralflow_core.config import Config, load_config, validate
 from auralflow_core.trainer import Trainer
+from auralflow_core.trainer import memory as memory_module
 from auralflow_core.trainer.memory import estimate, largest_batch, peak_memory, resident_memory, saved_bytes
 from auralflow_core.training import fit_batch
 
@@ -87,8 +90,25 @@ def make_config(**training: Any) -> Config:
     return validate(Config, config)
 
 
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Let the processes that measure be forks of a small one, which has loaded torch already, until told otherwise."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["torch._dynamo", "auralflow_core.build", "auralflow_core.model", memory_module.__name__]
+    )
+
+    def switch(is_on: bool) -> None:
+        module = SimpleNamespace(get_context=lambda method: context) if is_on else multiprocessing
+        monkeypatch.setattr(memory_module, "multiprocessing", module)
+
+    switch(True)
+    return switch
+
+
 @pytest.mark.slow
-def test_largest_batch_that_fits() -> None:
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_largest_batch_that_fits(warm: Callable[[bool], None]) -> None:
     config = make_config()
     batches = [[(size, config.dataset.chunk_frames)] for size in (1, 2, 4, 8)]
     torch.manual_seed(5)
@@ -103,14 +123,20 @@ def test_largest_batch_that_fits() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="needs fork")
 def test_on_the_command_line(
-    model_folder: Path, song_folder: Path, invoke: Callable[..., Any], refused: Callable[..., str]
+    model_folder: Path,
+    song_folder: Path,
+    invoke: Callable[..., Any],
+    refused: Callable[..., str],
+    warm: Callable[[bool], None],
 ) -> None:
     before = (model_folder / "config.json").read_bytes()
-    auto = ("train", model_folder, song_folder, "--batch_size", "auto", "--save_images", "false")
+    auto = ("train", model_folder, song_folder, "--batch_size", "auto", "--save_audio", "false")
     text = refused(*auto, "--memory_limit", "0.01")
     assert "one chunk of 0.5 s takes more than the 0.01 GiB of training.memory_limit; lower sample_length" in text
     assert (model_folder / "config.json").read_bytes() == before
+    warm(False)  # as it is for a user, once
     output = invoke(*auto, "--backprop_every", "3", "--memory_limit", "64", "--max_steps", "1").stdout
     assert "Measured: a step with batches of 6 takes" in output and "so batch_size is 6, backprop_every 1" in output
     training = json.loads((model_folder / "config.json").read_text())["training"]

@@ -60,9 +60,10 @@ def equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.fixture
-def unbroken(make_trainer: TrainerMaker) -> Trainer:
-    trainer = make_trainer("unbroken", max_epochs=4)
+@pytest.fixture(scope="module")
+def unbroken(trainers_in: Callable[[Path], TrainerMaker], tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    """Return what trained four epochs in peace; it is shared, look and do not touch."""
+    trainer = trainers_in(tmp_path_factory.mktemp("unbroken"))(max_epochs=4)
     assert trainer.fit().steps == 32
     return trainer
 

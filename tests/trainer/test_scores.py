@@ -108,4 +108,5 @@ def test_no_song_is_scored_where_nobody_asks(
 
     monkeypatch.setattr(scores, "score_excerpt", fail)
     words = ("--max_num_samples", "2", "--save_images", "no", "--save_audio", "no", f"--{setting}", "0", "--quiet")
+    invoke("config", model_folder, "--tensorboard", "true")
     invoke("train", model_folder, song_folder, *words)

@@ -100,6 +100,10 @@ class TestSnippets:
     def test_nothing_is_written_where_it_is_switched_off(
         self, model_folder: Path, song_folder: Path, invoke: Callable[..., Any]
     ) -> None:
-        off = [word for name in ("save_images", "save_audio", "tensorboard") for word in (f"--{name}", "false")]
+        on, off = (
+            [word for name in ("save_images", "save_audio", "tensorboard") for word in (f"--{name}", switch)]
+            for switch in ("true", "false")
+        )
+        invoke("config", model_folder, *on)
         invoke("train", model_folder, song_folder, "--quiet", "--max_num_samples", "2", *off)
         assert {path.name for path in model_folder.iterdir()} == {"config.json", "checkpoint", "journal.jsonl"}
