@@ -31,13 +31,13 @@ NOTE = "<!-- Written by docs/generate.py; change the code, then run `nox -s docs
 
 def cli_page() -> str:
     """The reference of the command line."""
-    context = click.Context(auralflow, info_name="auralflow", max_content_width=100)
+    context = click.Context(auralflow, info_name="auralflow", terminal_width=78, **auralflow.context_settings)
     parts = ["# Command line\n", NOTE, f"```text\n{auralflow.get_help(context)}\n```\n"]
     for name, command in sorted(auralflow.commands.items()):
-        inner = click.Context(command, info_name=f"auralflow {name}", max_content_width=100)
+        inner = click.Context(command, context, info_name=name)
         parts.append(f"## auralflow {name}\n\n```text\n{command.get_help(inner)}\n```\n")
         for word, part in sorted(getattr(command, "commands", {}).items()):
-            innermost = click.Context(part, info_name=f"auralflow {name} {word}", max_content_width=100)
+            innermost = click.Context(part, inner, info_name=word)
             parts.append(f"### auralflow {name} {word}\n\n```text\n{part.get_help(innermost)}\n```\n")
     parts.append((DOCS / "cli-notes.md").read_text(encoding="utf-8"))
     return "\n".join(parts)
