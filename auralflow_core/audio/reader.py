@@ -104,12 +104,17 @@ class AudioReader:
         Raises:
             AudioError: The file is truncated or damaged, which may show only where it breaks off.
         """
+        for block in self.interleaved_blocks(frames):
+            yield np.ascontiguousarray(block.T)
+
+    def interleaved_blocks(self, frames: int) -> Iterator[NDArray[np.float32]]:
+        """Yield what `blocks` does as `(frames, channel)`, as decoders give it."""
         if frames < 1:
             raise AudioError(f"cannot read blocks of {frames} frames: at least 1 is needed")
         decoder = self._first if self._first_is_fresh else self._open_decoder()
         self._first_is_fresh = False
         while len(block := decoder.read(frames)):
-            yield np.ascontiguousarray(block.T)
+            yield block
             if len(block) < frames:
                 return
 

@@ -142,8 +142,8 @@ class SongCache:
         return replace(song, stems=stems, mixture=song.mixture and exchanged(song.mixture))
 
     def _decode(self, sources: Sequence[CompressedSource], told: Told) -> None:
-        # Threads: the decoders, libsndfile and FFmpeg, run outside Python's lock.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        # Threads: the decoders, libsndfile and FFmpeg, run outside Python's lock. More than cores: some wait for the disk.
+        with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
             waiting = [pool.submit(self._get, source) for source in sources]
             told(0, len(waiting))
             try:
@@ -265,9 +265,15 @@ def _write_samples(source: CompressedSource, path: Path) -> tuple[str, int, int]
                 subtype = "FLOAT"
                 _widen(file)
             stored = block.astype("<f4", copy=False) if whole is None else whole
-            file.write(np.stack(list(stored), axis=1).data)  # a third of the time of a copy of `stored.T`
+            file.write(_interleaved(stored).data)
             channels, frames = block.shape[0], frames + block.shape[1]
     return subtype, channels, frames
+
+
+def _interleaved(audio: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return `(channel, frames)` as contiguous `(frames, channel)`, which most decoders gave in the first place."""
+    # Stacking takes a third of the time of a copy of the transposed array.
+    return audio.T if audio.T.flags.c_contiguous else np.stack(list(audio), axis=1)
 
 
 def _as_16_bits(block: Audio) -> NDArray[np.int16] | None:
@@ -275,7 +281,7 @@ def _as_16_bits(block: Audio) -> NDArray[np.int16] | None:
     scaled = block * np.float32(2.0**15)
     with np.errstate(invalid="ignore"):  # what is no number, or too large, is not equal below
         whole = scaled.astype("<i2")
-    return whole if np.array_equal(whole, scaled) else None
+    return whole if np.array_equal(whole.astype(np.float32), scaled) else None  # converted first: twice as fast
 
 
 def _widen(file: BinaryIO) -> None:

@@ -128,7 +128,7 @@ class StemSource:
                 while frames and (raw := process.stdout.read(min(frames, _BLOCK_FRAMES) * frame_bytes)):
                     block = np.frombuffer(raw[: len(raw) - len(raw) % frame_bytes], "<f4").reshape(-1, self.channels)
                     frames -= len(block)
-                    yield np.ascontiguousarray(block.T, np.float32)
+                    yield block.T
             finally:
                 process.kill()
         if frames > _LONGEST_LACK:

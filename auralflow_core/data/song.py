@@ -46,7 +46,7 @@ class FileSource:
     def blocks(self) -> Iterator[Audio]:
         """Yield the whole file in blocks, float32 `(channel, frames)`."""
         with AudioReader(self.path) as reader:
-            yield from reader.blocks(_BLOCK_FRAMES)
+            yield from (block.T for block in reader.interleaved_blocks(_BLOCK_FRAMES))
 
 
 @dataclass(frozen=True)

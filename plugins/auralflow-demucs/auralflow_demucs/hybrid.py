@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from auralflow_demucs.levels import HDecLayer, HEncLayer, ScaledEmbedding, Shape
 from auralflow_demucs.params import HybridParams
 from auralflow_demucs.plan import HybridLevel
+from auralflow_demucs.products import in_pieces
 from auralflow_demucs.residual import DConv, rescale_weights
 from auralflow_demucs.scaling import standardized
 from auralflow_demucs.spectrum import Spectrogram, as_channels, from_channels, with_phase
@@ -171,7 +172,7 @@ class HybridUNet(nn.Module, ABC):
                     skips_t.append(xt)
             x = encode(x, inject)
             if index == 0 and self.freq_emb is not None:
-                x = x + self.freq_emb_scale * self.freq_emb()
+                x = torch.add(x, self.freq_emb_scale * self.freq_emb(), out=x if in_pieces(x) else None)
             skips.append(x)
         deep, deep_t = self.bottleneck(x, xt)
         for index, decode in enumerate(self.decoder, start=len(self.tdecoder) - len(self.decoder)):

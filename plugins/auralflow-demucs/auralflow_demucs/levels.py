@@ -196,7 +196,7 @@ class HDecLayer(nn.Module):
         """Apply the transposed convolution and what follows it."""
         assert self.conv_tr.bias is not None
         bias = self.conv_tr.bias
-        y: Tensor = self.norm2(widen(self.conv_tr, x) + bias.reshape(-1, *[1] * (x.dim() - 2)))
+        y: Tensor = self.norm2(widen(self.conv_tr, x).add_(bias.reshape(-1, *[1] * (x.dim() - 2))))
         padding = self.shape.padding
         if not self.shape.is_freq:
             y = y[..., padding : padding + length]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Elements of a piece's widest tensor.
-_PIECE = 2**20
+# Elements of a piece's widest tensor: in the cache that cores share, and in a core's own.
+_PIECE, _SMALL_PIECE = 2**20, 2**18
 
 
 def in_pieces(x: Tensor) -> bool:
@@ -18,14 +18,15 @@ def in_pieces(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
-def tiles(length: int, *widest: int) -> Iterator[tuple[int, int]]:
+def tiles(length: int, *widest: int, is_small: bool = False) -> Iterator[tuple[int, int]]:
     """Yield the bounds of an axis' pieces.
 
     Args:
         length: Of the axis.
         widest: The other axes of the widest tensor that lies between input and output.
+        is_small: Whether a piece takes little arithmetic for its size, so that moving it is what costs time.
     """
-    size = max(1, _PIECE // math.prod(widest))
+    size = max(1, (_SMALL_PIECE if is_small else _PIECE) // math.prod(widest))
     for begin in range(0, length, size):
         yield begin, min(begin + size, length)
 
@@ -49,7 +50,8 @@ def gated(conv: nn.Conv1d, x: Tensor) -> Tensor:
     out = x.new_empty(x.shape[0], conv.out_channels // 2, x.shape[2])
     for begin, end in tiles(x.shape[2], conv.out_channels):
         part = rows(x, begin - context, end + context)
-        out[..., begin:end] = functional.glu(functional.conv1d(part, conv.weight, conv.bias), dim=1)
+        values, gates = functional.conv1d(part, conv.weight, conv.bias).chunk(2, dim=1)
+        torch.mul(values, gates.sigmoid_(), out=out[..., begin:end])
     return out
 
 
@@ -76,7 +78,7 @@ def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:
     matrix = conv.weight.flatten(2).permute(1, 2, 0).flatten(0, 1)  # (output and tap, C)
     out = x.new_empty(batch, conv.out_channels, count + 1, stride, *rest)
     out[:, :, 0] = 0
-    for begin, end in tiles(count, len(matrix), *rest):
+    for begin, end in tiles(count, len(matrix), *rest, is_small=True):
         taps = times(matrix, x[:, :, begin:end].flatten(2)).reshape(
             batch, conv.out_channels, 2, stride, end - begin, *rest
         )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.plan import ATTENTION_HEADS
-from auralflow_demucs.products import in_pieces, tiles
+from auralflow_demucs.products import in_pieces, tiles, times
 
 # The LSTM sees at most so many steps at once, in frames that overlap by half.
 _MAX_STEPS = 200
@@ -59,70 +59,92 @@ class DConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(B, C, T)`, or `(B, C, F, T)` each frequency alone, to the same shape."""
+        if in_pieces(x):
+            return self._by_pieces(x if x.dim() == 4 else x.unsqueeze(2)).reshape(x.shape)
         if x.dim() == 3:
             return self._stack(x)
-        if not in_pieces(x):
-            return self._by_frequency(x)
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for begin, end in tiles(x.shape[2], 2 * x.shape[1], x.shape[3]):
-            out[:, :, begin:end] = self._by_frequency(x[:, :, begin:end])
-        return out
-
-    def _by_frequency(self, x: Tensor) -> Tensor:
         stacked = self._stack(x.transpose(1, 2).flatten(0, 1))
         return torch.unflatten(stacked, 0, (len(x), -1)).transpose(1, 2)
 
     def _stack(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            branch = cast(Branch, layer)
-            x = branch.added_to(x) if in_pieces(x) else x + branch(x)
+        for branch in self.layers:
+            x = x + branch(x)
         return x
+
+    def _by_pieces(self, x: Tensor) -> Tensor:
+        """Map `(B, C, F, T)`, a few frequencies at a time."""
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        for begin, end in tiles(x.shape[2], 2 * x.shape[1], x.shape[3]):
+            source, place = x[:, :, begin:end], out[:, :, begin:end]
+            for branch in self.layers:
+                cast(Branch, branch).add_to(source, place)
+                source = place
+        return out
 
 
 class Branch(nn.Sequential):
     """The layers of one residual branch, in the order of `DConv`."""
 
-    def added_to(self, x: Tensor) -> Tensor:
-        """Return x plus the branch's output, `(B, C, T)`, without the large tensors of the layer by layer way.
+    def add_to(self, x: Tensor, out: Tensor) -> None:
+        """Write x plus the branch's output to `out`, which may be x, without the layers' large tensors.
 
-        The last convolution, its normalization and the scale are one matrix for each item. Its mean and variance over
-        channels and time follow from those of its few inputs: with weights W and bias b, inputs h of mean m and
-        covariance K over time, they are the mean over channels of W m + b, and the mean of diag(W K W^T) plus the
-        variance over channels of W m + b.
+        Frequencies stay side by side: the convolutions are one product of matrices for all of them. The last one's
+        normalization needs mean and variance over its channels and time, for each frequency; they follow from those of
+        its few inputs. With weights W and bias b, inputs h of mean m and covariance K over time, they are the mean over
+        channels of W m + b, and the mean of diag(W K W^T) plus the variance over channels of W m + b. What differs
+        between frequencies are then two numbers, which scale its inputs and a further one.
+
+        Args:
+            x: `(B, C, F, T)`.
+            out: Of the same shape.
         """
         layers: list[Any] = list(self)
         conv, norm, activation, *between, last, last_norm, _, scale = layers
-        hidden = activation(norm(_dilated(conv, x)))
+        batch, _, bins, _ = x.shape
+        hidden = activation(norm(_dilated(conv, x).transpose(1, 2).flatten(0, 1)))
         for layer in between:
             hidden = layer(hidden)
-        weight = last.weight.squeeze(2)
-        mean = hidden.mean(2)
-        centred = hidden - mean.unsqueeze(2)
-        covariance = centred @ centred.transpose(1, 2) / x.shape[2]
-        means = functional.linear(mean, weight, last.bias)  # (B, 2 C)
-        grand_mean = means.mean(1, keepdim=True)
-        within = ((weight.t() @ weight) * covariance).sum((1, 2)).unsqueeze(1) / len(weight)
-        variance = within + (means - grand_mean).square().mean(1, keepdim=True)
-        factor = last_norm.weight * (variance + last_norm.eps).rsqrt()
-        bias = factor * (last.bias - grand_mean) + last_norm.bias
+        mean, variance = _moments(last, hidden)  # (B F, 1)
+        factor = 1 / (variance + last_norm.eps).sqrt()
+
+        count = hidden.shape[1]
+        inputs = x.new_empty(batch, count + 3, bins, x.shape[3])
+        inputs[:, :count] = torch.unflatten(hidden * factor.unsqueeze(2), 0, (batch, bins)).transpose(1, 2)
+        inputs[:, count] = factor.reshape(batch, bins, 1)
+        inputs[:, count + 1] = (factor * mean).reshape(batch, bins, 1)
+        inputs[:, count + 2] = 1
+        slope, offset = last_norm.weight.unsqueeze(1), last_norm.bias.unsqueeze(1)
+        columns = [slope * last.weight.squeeze(2), slope * last.bias.unsqueeze(1), -slope, offset]
         scales = torch.cat([scale.scale, torch.ones_like(scale.scale)])  # of what is gated, not of the gates
-        matrix = torch.cat([factor.unsqueeze(2) * weight, bias.unsqueeze(2)], dim=2) * scales.unsqueeze(1)
-        with_one = functional.pad(hidden, (0, 0, 0, 1), value=1.0)
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
-        for begin, end in tiles(x.shape[2], *matrix.shape[:2]):
-            out[..., begin:end] = x[..., begin:end] + functional.glu(matrix @ with_one[..., begin:end], dim=1)
-        return out
+        matrix = torch.cat(columns, dim=1) * scales.unsqueeze(1)
+
+        flat, flat_out, inputs = x.flatten(2), out.flatten(2), inputs.flatten(2)
+        for begin, end in tiles(flat.shape[2], len(matrix), is_small=True):
+            gated = functional.glu(times(matrix, inputs[..., begin:end]), dim=1)
+            torch.add(flat[..., begin:end], gated, out=flat_out[..., begin:end])
 
 
 def _dilated(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Apply a padded convolution of kernel 3 as one product of matrices: with few outputs that is faster."""
+    """Apply a padded convolution of kernel 3 to `(B, C, F, T)`, as one product of matrices: with few outputs faster."""
     size, dilation = conv.out_channels, conv.dilation[0]
-    taps = conv.weight.permute(2, 0, 1).flatten(0, 1) @ x  # (B, 3 H, T)
+    taps = torch.unflatten(times(conv.weight.permute(2, 0, 1).flatten(0, 1), x.flatten(2)), 2, x.shape[2:])
     assert conv.bias is not None
-    hidden = taps[:, size : 2 * size] + conv.bias.unsqueeze(1)
-    hidden[..., dilation:] += taps[:, :size, :-dilation]
-    hidden[..., :-dilation] += taps[:, 2 * size :, dilation:]
+    hidden = taps[:, size : 2 * size] + conv.bias[:, None, None]
+    hidden[..., dilation:] += taps[:, :size, :, :-dilation]
+    hidden[..., :-dilation] += taps[:, 2 * size :, :, dilation:]
     return hidden
+
+
+def _moments(conv: nn.Conv1d, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance over channels and time, `(B, 1)`, of a convolution of kernel 1 on `(B, H, T)`."""
+    weight = conv.weight.squeeze(2)
+    mean = x.mean(2)
+    centred = x - mean.unsqueeze(2)
+    covariance = centred @ centred.transpose(1, 2) / x.shape[2]
+    means = functional.linear(mean, weight, conv.bias)  # (B, C)
+    grand_mean = means.mean(1, keepdim=True)
+    within = ((weight.t() @ weight) * covariance).sum((1, 2)).unsqueeze(1) / len(weight)
+    return grand_mean, within + (means - grand_mean).square().mean(1, keepdim=True)
 
 
 class LayerScale(nn.Module):
