@@ -45,10 +45,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, *, is_flushed: bool = True) -> Iterator[Path]:
     """Yield a scratch folder beside `path`; flush its files and rename it to `path` if the body succeeds.
 
     A folder that already stands at `path` is replaced.
+
+    Args:
+        path: The folder.
+        is_flushed: Whether its files are on the disk before they are there by name. Without, a killed process does no
+            harm, but a power failure may leave files that are too short: for what is checked and can be made again.
 
     Raises:
         AuralflowError: The parent folder cannot be written or the disk is full.
@@ -58,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         scratch.mkdir(parents=True)
         try:
             yield scratch
-            for file in scratch.rglob("*"):
+            for file in scratch.rglob("*") if is_flushed else ():
                 if file.is_file():
                     _flush(file)
             _replace_folder(scratch, path)

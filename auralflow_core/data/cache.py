@@ -142,8 +142,8 @@ class SongCache:
         return replace(song, stems=stems, mixture=song.mixture and exchanged(song.mixture))
 
     def _decode(self, sources: Sequence[CompressedSource], told: Told) -> None:
-        # Threads: the decoders, libsndfile and FFmpeg, run outside Python's lock. More than cores: some wait for the disk.
-        with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
+        # Threads: the decoders, libsndfile and FFmpeg, run outside Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
             waiting = [pool.submit(self._get, source) for source in sources]
             told(0, len(waiting))
             try:
@@ -167,7 +167,7 @@ class SongCache:
             if (found := self._open(place)) is not None:  # made by another process while this one waited
                 return found
             stale = [*self.folder.glob(f"{identity}-*"), *self._leftovers(identity)]
-            with atomic_folder(place) as scratch:
+            with atomic_folder(place, is_flushed=False) as scratch:  # a decoder is faster than most disks
                 _write(source, scratch)
             for old in stale:
                 if old != place:
