@@ -7,7 +7,6 @@ import inspect
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -197,10 +196,10 @@ def test_every_hook_stands_in_the_tutorial_with_its_signature(kind: str) -> None
     assert (hook.__doc__ or "").strip().count("\n") == 0
 
 
-def test_generated_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["generate.py"])
-    status = runpy.run_path(str(DOCS / "generate.py"))["run"]()
-    assert status == 0, capsys.readouterr().err
+def test_generated_pages_are_up_to_date() -> None:
+    # In a process of its own: click keeps the first help option that it makes of a command, whoever asked for it.
+    done = subprocess.run([sys.executable, DOCS / "generate.py"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_readme_names_the_two_commands_and_no_missing_page() -> None:
