@@ -89,7 +89,7 @@ def parity(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Run a benchmark: `nox -s bench -- evaluate`."""
-    install_project(session)
+    """Run a benchmark beside the peers: `nox -s bench -- evaluate`."""
+    install_project(session, *PEERS)
     names = session.posargs[:1] or ["evaluate"]
     session.run("python", f"benchmarks/{names[0]}.py", *session.posargs[1:])
