@@ -5,6 +5,7 @@ Signals are float32 arrays of shape `(channel, time)`, full scale at [-1, 1].
 
 from __future__ import annotations
 
+from auralflow_core.audio.decoders import Samples
 from auralflow_core.audio.find import AUDIO_SUFFIXES, find_audio
 from auralflow_core.audio.formats import check_writable, subtype_for
 from auralflow_core.audio.limiter import Limiter
@@ -22,6 +23,7 @@ __all__ = [
     "AudioWriter",
     "Cover",
     "Limiter",
+    "Samples",
     "StreamResampler",
     "Tags",
     "audio_info",

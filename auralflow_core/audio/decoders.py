@@ -23,6 +23,10 @@ _UNKNOWN_FORMAT = 7  # with which libsndfile says that the file does not exist, 
 _UNKNOWN_LENGTH = 1 << 62  # libsndfile says 2**63 - 1 where a header has no length
 
 
+Samples = NDArray[np.float32 | np.int16]
+"""Samples as they are stored; of integers 2**15 is what 1 is of the others."""
+
+
 class Decoder(Protocol):
     """An open audio file. `frames` is None where only decoding can tell."""
 
@@ -35,6 +39,9 @@ class Decoder(Protocol):
 
     def read(self, frames: int) -> NDArray[np.float32]:
         """Return the next frames, `(time, channel)`; fewer than asked only at the end."""
+
+    def read_stored(self, frames: int) -> Samples:
+        """Return what `read` does, as 16-bit integers where the file holds these."""
 
     def seek(self, frame: int) -> None:
         """Continue at `frame`; only where `seeks_exactly`."""
@@ -137,12 +144,18 @@ class SoundFileDecoder:
 
     def read(self, frames: int) -> NDArray[np.float32]:
         """Return the next frames, `(time, channel)`; fewer than asked only at the end."""
+        block = np.asarray(self._read(frames, "float32"), np.float32)
+        return from_vorbis_order(block) if self.subtype in ("VORBIS", "OPUS") else block
+
+    def read_stored(self, frames: int) -> Samples:
+        """Return what `read` does, as 16-bit integers where the file holds these."""
+        return self._read(frames, "int16") if self.subtype == "PCM_16" else self.read(frames)
+
+    def _read(self, frames: int, dtype: str) -> Samples:
         try:
-            block: NDArray[np.float32] = self._file.read(frames, dtype="float32", always_2d=True)
+            block: Samples = self._file.read(frames, dtype=dtype, always_2d=True)
         except soundfile.LibsndfileError as error:
             raise damaged(self._path, self._position, error.error_string) from error
-        if self.subtype in ("VORBIS", "OPUS"):
-            block = from_vorbis_order(block)
         self._position += len(block)
         if len(block) < frames and self.frames is not None and self._position < self.frames:
             raise damaged(self._path, self._position, f"its header promises {self.frames}")

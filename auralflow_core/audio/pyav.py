@@ -57,6 +57,10 @@ class PyAVDecoder:
         self._position += min(frames, len(joined))
         return joined[:frames]
 
+    def read_stored(self, frames: int) -> NDArray[np.float32]:
+        """Return what `read` does: compressed formats hold no integers."""
+        return self.read(frames)
+
     def seek(self, frame: int) -> None:
         """Not supported."""
         raise AssertionError("PyAV decoding is read in order")

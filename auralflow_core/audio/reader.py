@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auralflow_core.audio.decoders import Decoder, open_decoder
+from auralflow_core.audio.decoders import Decoder, Samples, open_decoder
 from auralflow_core.audio.stdin import STDIN, on_disk
 from auralflow_core.errors import AudioError
 
 _COUNT_FRAMES = 1 << 16
+
+_Block = TypeVar("_Block", bound=Samples)
 
 
 @dataclass(frozen=True)
@@ -104,22 +106,30 @@ class AudioReader:
         Raises:
             AudioError: The file is truncated or damaged, which may show only where it breaks off.
         """
-        for block in self.interleaved_blocks(frames):
+        decoder = self._from_start()
+        for block in _blocks(decoder.read, frames):
             yield np.ascontiguousarray(block.T)
 
-    def interleaved_blocks(self, frames: int) -> Iterator[NDArray[np.float32]]:
-        """Yield what `blocks` does as `(frames, channel)`, as decoders give it."""
-        if frames < 1:
-            raise AudioError(f"cannot read blocks of {frames} frames: at least 1 is needed")
+    def stored_blocks(self, frames: int) -> Iterator[Samples]:
+        """Yield what `blocks` does as decoders give it: `(frames, channel)`, 16-bit integers where it holds these."""
+        yield from _blocks(self._from_start().read_stored, frames)
+
+    def _from_start(self) -> Decoder:
         decoder = self._first if self._first_is_fresh else self._open_decoder()
         self._first_is_fresh = False
-        while len(block := decoder.read(frames)):
-            yield block
-            if len(block) < frames:
-                return
+        return decoder
 
     def _open_decoder(self) -> Decoder:
         return self._open.enter_context(closing(open_decoder(self._path)))
+
+
+def _blocks(read: Callable[[int], _Block], frames: int) -> Iterator[_Block]:
+    if frames < 1:
+        raise AudioError(f"cannot read blocks of {frames} frames: at least 1 is needed")
+    while len(block := read(frames)):
+        yield block
+        if len(block) < frames:
+            return
 
 
 def read_audio(path: str | Path, start: int = 0, frames: int | None = None) -> tuple[NDArray[np.float32], int]:

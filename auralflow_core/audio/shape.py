@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import soxr
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from auralflow_core.errors import AudioError
 
 # At HQ the SoX resampler keeps its errors below -120 dB of full scale, under the noise of 16-bit audio.
 _QUALITY = "HQ"
+
+_Sample = TypeVar("_Sample", bound=np.generic)
 
 
 def resampled_length(frames: int, from_rate: int, to_rate: int) -> int:
@@ -106,7 +110,7 @@ class StreamResampler:
             self._stream.clear()
 
 
-def match_channels(audio: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+def match_channels(audio: NDArray[_Sample], channels: int) -> NDArray[_Sample]:
     """Give a signal `(channel, time)` another number of channels.
 
     One channel becomes copies of itself; any number becomes one as its mean. Other changes need to know what
@@ -119,7 +123,8 @@ def match_channels(audio: NDArray[np.float32], channels: int) -> NDArray[np.floa
     if have == channels:
         return audio
     if channels == 1:
-        return np.asarray(audio.mean(axis=0, keepdims=True), np.float32)
+        mean: NDArray[_Sample] = audio.mean(axis=0, keepdims=True).astype(audio.dtype)
+        return mean
     if have == 1:
         return np.repeat(audio, channels, axis=0)
     raise AudioError(

@@ -20,6 +20,7 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from auralflow_core.audio import Samples
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.pcm import Audio, PcmSource
 from auralflow_core.data.song import Song, Source, SumSource
@@ -56,8 +57,8 @@ class CompressedSource(Protocol):
         """What besides the file decides on the samples."""
         ...
 
-    def blocks(self) -> Iterator[Audio]:
-        """Yield the whole source in blocks, float32 `(channel, frames)`."""
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the whole source in blocks `(channel, frames)`, float32 or, where it holds these, 16-bit integers."""
         ...
 
 
@@ -264,8 +265,7 @@ def _write_samples(source: CompressedSource, path: Path) -> tuple[str, int, int]
             if subtype == "PCM_16" and whole is None:
                 subtype = "FLOAT"
                 _widen(file)
-            stored = block.astype("<f4", copy=False) if whole is None else whole
-            file.write(_interleaved(stored).data)
+            file.write(_interleaved(_as_floats(block) if whole is None else whole).data)
             channels, frames = block.shape[0], frames + block.shape[1]
     return subtype, channels, frames
 
@@ -276,12 +276,19 @@ def _interleaved(audio: NDArray[np.generic]) -> NDArray[np.generic]:
     return audio.T if audio.T.flags.c_contiguous else np.stack(list(audio), axis=1)
 
 
-def _as_16_bits(block: Audio) -> NDArray[np.int16] | None:
+def _as_16_bits(block: Samples) -> NDArray[np.int16] | None:
     """Return samples as 16 bits, or None if these do not hold them."""
+    if block.dtype == np.int16:
+        return block.astype("<i2", copy=False)
     scaled = block * np.float32(2.0**15)
     with np.errstate(invalid="ignore"):  # what is no number, or too large, is not equal below
         whole = scaled.astype("<i2")
     return whole if np.array_equal(whole.astype(np.float32), scaled) else None  # converted first: twice as fast
+
+
+def _as_floats(block: Samples) -> Audio:
+    scaled = block * np.float32(2.0**-15) if block.dtype == np.int16 else block
+    return scaled.astype("<f4", copy=False)
 
 
 def _widen(file: BinaryIO) -> None:
@@ -290,7 +297,7 @@ def _widen(file: BinaryIO) -> None:
         file.seek(start)
         narrow = np.frombuffer(file.read(_WIDENED_BYTES), "<i2")
         file.seek(2 * start)
-        file.write((narrow * np.float32(2.0**-15)).astype("<f4").data)
+        file.write(_as_floats(narrow).data)
     file.seek(0, os.SEEK_END)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,13 +70,14 @@ class PcmSource:
         try:
             # Read and not mapped: as fast where the page is new to the process, nothing of the file counts as the
             # process's memory, and a file that is cut short meanwhile is an error, not the end of the process.
-            with self.path.open("rb") as file:
+            # Without a buffer of the file's own, which would hold each block's end a second time.
+            with self.path.open("rb", buffering=0) as file:
                 file.seek(self.offset + start * self._frame_bytes)
                 self._fill(file, audio)
         except OSError as error:
             raise AudioError(f"cannot read {self.path}: {error.strerror}; start again to have it looked for") from error
 
-    def _fill(self, file: BinaryIO, audio: Audio) -> None:
+    def _fill(self, file: FileIO, audio: Audio) -> None:
         """Fill `(channel, frames)` block by block: a block stays in the processor's cache until it is converted."""
         stored = np.dtype(_STORED[self.subtype])
         frames, items = audio.shape[1], self._frame_bytes // stored.itemsize
@@ -86,7 +87,7 @@ class PcmSource:
         for start in range(0, frames, _BLOCK_FRAMES):
             part = audio[:, start : start + _BLOCK_FRAMES]
             block = raw[: part.shape[1] * items]
-            if file.readinto(block.data) < block.nbytes:  # type: ignore[attr-defined]  # of files opened to be read
+            if (file.readinto(block.data) or 0) < block.nbytes:
                 raise AudioError(f"cannot read {self.path} to its last frame: it was cut short; restore it")
             if is_stereo_16:
                 _split(block.view("<i4"), part, scratch[: part.shape[1]])
@@ -123,10 +124,10 @@ def _split(pairs: NDArray[np.int32], audio: Audio, scratch: NDArray[np.int32]) -
     """Write 16-bit stereo, of which each number holds both samples of a frame, to float32 `(2, frames)`.
 
     It does what `_convert` does, in three quarters of its time: nothing is transposed. Each sample is the upper half of
-    a number of 32 bits, which float32 holds exactly.
+    a number of 32 bits, which float32 holds exactly. `pairs` are overwritten.
     """
     audio[0] = np.left_shift(pairs, 16, out=scratch)
-    audio[1] = np.bitwise_and(pairs, -(1 << 16), out=scratch)
+    audio[1] = np.bitwise_and(pairs, -(1 << 16), out=pairs)
     audio *= np.float32(2.0**-31)
 
 

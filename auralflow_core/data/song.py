@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from auralflow_core.audio import AudioInfo, AudioReader, audio_info, read_audio
+from auralflow_core.audio import AudioInfo, AudioReader, Samples, audio_info, read_audio
 from auralflow_core.data.pcm import Audio as Audio
 from auralflow_core.data.pcm import PcmSource, wav_source
 from auralflow_core.errors import DataError, did_you_mean
@@ -43,10 +43,10 @@ class FileSource:
         audio, _ = read_audio(self.path, start, frames)
         return audio
 
-    def blocks(self) -> Iterator[Audio]:
-        """Yield the whole file in blocks, float32 `(channel, frames)`."""
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the whole file in blocks `(channel, frames)`, as it holds them."""
         with AudioReader(self.path) as reader:
-            yield from (block.T for block in reader.interleaved_blocks(_BLOCK_FRAMES))
+            yield from (block.T for block in reader.stored_blocks(_BLOCK_FRAMES))
 
 
 @dataclass(frozen=True)

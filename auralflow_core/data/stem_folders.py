@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auralflow_core.audio import match_channels
+from auralflow_core.audio import Samples, match_channels
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.folder import FolderDataset, split_folder, stem_files
 from auralflow_core.data.naming import short_names
@@ -152,8 +152,8 @@ class _Widened:
         """Return float32 `(channel, frames)` from sample `start` on."""
         return match_channels(self.source.read(start, frames), self.channels)
 
-    def blocks(self) -> Iterator[Audio]:
-        """Yield the whole file in blocks."""
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the whole file in blocks `(channel, frames)`, as it holds them."""
         for block in FileSource(self.path).blocks():
             yield match_channels(block, self.channels)
 
