@@ -5,7 +5,7 @@ Signals are float32 arrays of shape `(channel, time)`, full scale at [-1, 1].
 
 from __future__ import annotations
 
-from auralflow_core.audio.decoders import Samples
+from auralflow_core.audio.decoders import Samples, as_floats
 from auralflow_core.audio.find import AUDIO_SUFFIXES, find_audio
 from auralflow_core.audio.formats import check_writable, subtype_for
 from auralflow_core.audio.limiter import Limiter
@@ -26,6 +26,7 @@ __all__ = [
     "Samples",
     "StreamResampler",
     "Tags",
+    "as_floats",
     "audio_info",
     "check_writable",
     "find_audio",

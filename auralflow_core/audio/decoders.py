@@ -50,6 +50,12 @@ class Decoder(Protocol):
         """Let the file go."""
 
 
+def as_floats(samples: Samples) -> NDArray[np.float32]:
+    """Return samples as float32, full scale at 1."""
+    scaled = samples * np.float32(2.0**-15) if samples.dtype == np.int16 else samples
+    return scaled.astype(np.float32, copy=False)
+
+
 def open_decoder(path: Path) -> Decoder:
     """Open an audio file with the decoder for its content.
 

@@ -20,9 +20,9 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from auralflow_core.audio import Samples
+from auralflow_core.audio import Samples, as_floats
 from auralflow_core.config import DatasetConfig
-from auralflow_core.data.pcm import Audio, PcmSource
+from auralflow_core.data.pcm import PcmSource
 from auralflow_core.data.song import Song, Source, SumSource
 from auralflow_core.data.splits import Split
 from auralflow_core.errors import AudioError, DataError
@@ -265,7 +265,8 @@ def _write_samples(source: CompressedSource, path: Path) -> tuple[str, int, int]
             if subtype == "PCM_16" and whole is None:
                 subtype = "FLOAT"
                 _widen(file)
-            file.write(_interleaved(_as_floats(block) if whole is None else whole).data)
+            stored = as_floats(block).astype("<f4", copy=False) if whole is None else whole
+            file.write(_interleaved(stored).data)
             channels, frames = block.shape[0], frames + block.shape[1]
     return subtype, channels, frames
 
@@ -286,18 +287,13 @@ def _as_16_bits(block: Samples) -> NDArray[np.int16] | None:
     return whole if np.array_equal(whole.astype(np.float32), scaled) else None  # converted first: twice as fast
 
 
-def _as_floats(block: Samples) -> Audio:
-    scaled = block * np.float32(2.0**-15) if block.dtype == np.int16 else block
-    return scaled.astype("<f4", copy=False)
-
-
 def _widen(file: BinaryIO) -> None:
     """Rewrite a file of 16 bits as floating point, its last part first: none is overwritten before it is read."""
     for start in reversed(range(0, file.tell(), _WIDENED_BYTES)):
         file.seek(start)
         narrow = np.frombuffer(file.read(_WIDENED_BYTES), "<i2")
         file.seek(2 * start)
-        file.write(_as_floats(narrow).data)
+        file.write(as_floats(narrow).astype("<f4", copy=False).data)
     file.seek(0, os.SEEK_END)
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from auralflow_core.audio import AudioInfo, AudioReader, Samples, audio_info, read_audio
+from auralflow_core.audio import AudioInfo, AudioReader, Samples, audio_info, match_channels, read_audio
 from auralflow_core.data.pcm import Audio as Audio
 from auralflow_core.data.pcm import PcmSource, wav_source
 from auralflow_core.errors import DataError, did_you_mean
@@ -47,6 +47,30 @@ class FileSource:
         """Yield the whole file in blocks `(channel, frames)`, as it holds them."""
         with AudioReader(self.path) as reader:
             yield from (block.T for block in reader.stored_blocks(_BLOCK_FRAMES))
+
+
+@dataclass(frozen=True)
+class WidenedSource:
+    """A mono file among wider ones, as copies of its channel; if it is compressed, the cache keeps it so."""
+
+    source: Source
+    path: Path
+    channels: int
+
+    @property
+    def decoding(self) -> str:
+        """What besides the file decides on the samples, where it is compressed."""
+        inner = getattr(self.source, "decoding", "")
+        return f"{inner}, {self.channels} channels" if inner else ""
+
+    def read(self, start: int, frames: int) -> Audio:
+        """Return float32 `(channel, frames)` from sample `start` on."""
+        return match_channels(self.source.read(start, frames), self.channels)
+
+    def blocks(self) -> Iterator[Samples]:
+        """Yield the whole file in blocks `(channel, frames)`, as it holds them."""
+        for block in FileSource(self.path).blocks():
+            yield match_channels(block, self.channels)
 
 
 @dataclass(frozen=True)
@@ -157,6 +181,8 @@ def _read_into(source: Source, start: int, audio: Audio) -> None:
 def song_from_files(name: str, stems: Mapping[str, Path | Sequence[Path]], mixture: Path | None) -> Song:
     """Make a song of audio files, after checking that they belong together.
 
+    Among files of several channels one may have a single channel, which stands for all of them.
+
     Args:
         name: Unique within its split.
         stems: The file of each stem, or several whose sum it is.
@@ -170,28 +196,44 @@ def song_from_files(name: str, stems: Mapping[str, Path | Sequence[Path]], mixtu
     paths = [*chain.from_iterable(files.values()), *([mixture] if mixture else [])]
     infos = {path: audio_info(path) for path in paths}
     first = infos[paths[0]]
-    for path, info in infos.items():
-        for what, unit in (("sample_rate", " Hz"), ("frames", " samples"), ("channels", " channels")):
-            value, expected = getattr(info, what), getattr(first, what)
-            if value != expected:
-                raise DataError(
-                    f"song {name!r}: {path.name} has {value}{unit} but {paths[0].name} has {expected}{unit}; "
-                    f"export the stems again from one project, or remove the song's folder {path.parent}"
-                )
+    widest = max(infos.values(), key=lambda info: info.channels)
+    for info in infos.values():
+        _check_same(name, info, first, "sample_rate", "Hz")
+        _check_same(name, info, first, "frames", "samples")
+        if info.channels > 1:
+            _check_same(name, info, widest, "channels", "channels")
     if first.frames == 0:
         raise DataError(f"song {name!r}: its files hold no samples; remove the folder {paths[0].parent}")
+    sources = {path: widened(_file_source(info), info.channels, widest.channels) for path, info in infos.items()}
     return Song(
         name,
-        {stem: _sum([_file_source(infos[path]) for path in parts]) for stem, parts in files.items()},
-        _file_source(infos[mixture]) if mixture else None,
+        {stem: _sum([sources[path] for path in parts]) for stem, parts in files.items()},
+        sources[mixture] if mixture else None,
         first.sample_rate,
-        first.channels,
+        widest.channels,
         first.frames,
     )
 
 
+def _check_same(name: str, info: AudioInfo, other: AudioInfo, fact: str, unit: str) -> None:
+    value, expected = getattr(info, fact), getattr(other, fact)
+    if value != expected:
+        raise DataError(
+            f"song {name!r}: {info.path.name} has {value} {unit} but {other.path.name} has {expected} {unit}; "
+            f"export the stems again from one project, or remove the song's folder {info.path.parent}"
+        )
+
+
 def _sum(sources: list[Source]) -> Source:
     return sources[0] if len(sources) == 1 else SumSource(tuple(sources))
+
+
+def widened(source: Source, have: int, channels: int) -> Source:
+    """Return the source of a file with `have` channels as one with `channels`."""
+    if have == channels:
+        return source
+    assert isinstance(source, FileSource | PcmSource)
+    return WidenedSource(source, source.path, channels)
 
 
 def _file_source(info: AudioInfo) -> Source:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from auralflow_core.audio import Samples, match_channels
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.folder import FolderDataset, split_folder, stem_files
 from auralflow_core.data.naming import short_names
-from auralflow_core.data.pcm import PcmSource
-from auralflow_core.data.song import Audio, FileSource, Song, Source, song_from_files
+from auralflow_core.data.song import Song, song_from_files, widened
 from auralflow_core.data.splits import Split, divide, existing
 from auralflow_core.errors import DataError
 
@@ -134,43 +132,10 @@ def combined_songs(files: Mapping[str, Sequence[Path]]) -> list[Song]:
     return [_combined(f"combination {number}", songs) for number, songs in enumerate(combinations, start=1)]
 
 
-@dataclass(frozen=True)
-class _Widened:
-    """A file's source with another number of channels; if it is compressed, the cache keeps it so."""
-
-    source: Source
-    path: Path
-    channels: int
-
-    @property
-    def decoding(self) -> str:
-        """What besides the file decides on the samples, where it is compressed."""
-        inner = getattr(self.source, "decoding", "")
-        return f"{inner}, {self.channels} channels" if inner else ""
-
-    def read(self, start: int, frames: int) -> Audio:
-        """Return float32 `(channel, frames)` from sample `start` on."""
-        return match_channels(self.source.read(start, frames), self.channels)
-
-    def blocks(self) -> Iterator[Samples]:
-        """Yield the whole file in blocks `(channel, frames)`, as it holds them."""
-        for block in FileSource(self.path).blocks():
-            yield match_channels(block, self.channels)
-
-
 def _combined(name: str, songs: Sequence[Song]) -> Song:
     channels = max(song.channels for song in songs)
-    stems = {
-        stem: _widened(source, channels) if song.channels < channels else source
-        for song in songs
-        for stem, source in song.stems.items()
-    }
+    stems = {stem: widened(source, song.channels, channels) for song in songs for stem, source in song.stems.items()}
     return replace(songs[0], name=name, stems=stems, channels=channels, frames=min(song.frames for song in songs))
-
-
-def _widened(source: Source, channels: int) -> Source:
-    assert isinstance(source, FileSource | PcmSource)
-    return _Widened(source, source.path, channels)
 
 
 def _stem_files(folder: Path) -> dict[str, list[Path]]:

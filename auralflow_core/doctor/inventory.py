@@ -16,7 +16,7 @@ from auralflow_core.data.csv import TABLE_NAMES, CsvDataset, read_rows
 from auralflow_core.data.described import DescribedDataset
 from auralflow_core.data.folder import MIXTURE_NAMES, SPLIT_FOLDERS, FolderDataset, stem_files
 from auralflow_core.data.musdb import MusdbDataset
-from auralflow_core.data.song import FileSource, Song, Source, song_from_files
+from auralflow_core.data.song import FileSource, Song, Source, song_from_files, widened
 from auralflow_core.data.splits import Split
 from auralflow_core.doctor.finding import Finding
 from auralflow_core.errors import AudioError, AuralflowError
@@ -67,11 +67,10 @@ class Candidate:
         """Whether all files can be opened and belong together."""
         if self.song:
             return True
-        shapes = {
-            (info.sample_rate, info.channels, info.frames) if isinstance(info, AudioInfo) else None
-            for info in self.infos.values()
-        }
-        return len(shapes) == 1 and None not in shapes and bool(self.stems)
+        infos = [info for info in self.infos.values() if isinstance(info, AudioInfo)]
+        is_aligned = len({(info.sample_rate, info.frames) for info in infos}) == 1
+        has_one_width = len({info.channels for info in infos} - {1}) < 2
+        return len(infos) == len(self.files) and is_aligned and has_one_width and bool(self.stems)
 
     @property
     def sources(self) -> dict[str, Source]:
@@ -79,16 +78,23 @@ class Candidate:
         if self.song:
             mixture = {MIXTURE: self.song.mixture} if self.song.mixture else {}
             return {**self.song.stems, **mixture}
-        return {name: FileSource(path) for name, path in self.files.items()}
+        channels = self.shape[1]
+        return {
+            name: widened(FileSource(path), self._info(name).channels, channels) for name, path in self.files.items()
+        }
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Sample rate, channel count and length in samples of a song that is whole."""
         if self.song:
             return self.song.sample_rate, self.song.channels, self.song.frames
-        first = next(iter(self.infos.values()))
-        assert isinstance(first, AudioInfo)
-        return first.sample_rate, first.channels, first.frames
+        infos = list(map(self._info, self.files))
+        return infos[0].sample_rate, max(info.channels for info in infos), infos[0].frames
+
+    def _info(self, name: str) -> AudioInfo:
+        info = self.infos[name]
+        assert isinstance(info, AudioInfo)
+        return info
 
 
 def list_songs(root: Path, config: Config, registry: Registry) -> tuple[list[Candidate], list[Finding]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from auralflow_core.audio import as_floats
 from auralflow_core.data.song import Source
 from auralflow_core.doctor.fingerprint import BandMeter
 from auralflow_core.doctor.inventory import MIXTURE, Candidate
@@ -155,7 +156,7 @@ def _stream(sources: Mapping[str, Source], frames: int) -> Iterator[dict[str, Au
     streams = [getattr(source, "blocks", None) for source in sources.values()]
     if None not in streams:  # in order, so that a lossy file is decoded once
         for blocks in zip(*(stream() for stream in streams if stream), strict=True):
-            yield dict(zip(sources, blocks, strict=True))
+            yield {name: as_floats(block) for name, block in zip(sources, blocks, strict=True)}
         return
     for start in range(0, frames, _LONG_BLOCK):
         count = min(_LONG_BLOCK, frames - start)

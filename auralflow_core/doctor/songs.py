@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from auralflow_core.audio import AudioInfo
 from auralflow_core.config import DatasetConfig
@@ -71,20 +71,28 @@ def check_doubles(song: Candidate) -> Iterator[Finding]:
 def check_format(song: Candidate) -> Iterator[Finding]:
     """Files of one song that differ in rate, channel count or length."""
     infos = {name: info for name, info in song.infos.items() if isinstance(info, AudioInfo)}
-    for fact, what, unit in (
-        ("sample_rate", "sample rate", "Hz"),
-        ("channels", "number of channels", "channel(s)"),
-        ("frames", "length", "samples"),
-    ):
-        values = [getattr(info, fact) for info in infos.values()]
-        usual = max(values, key=values.count, default=None)
-        for name, info in infos.items():
-            if (value := getattr(info, fact)) != usual:
-                yield Finding(
-                    "format", "error", f"{name} differs from the song's other files in its {what}", song.where,
-                    f"{value} {unit}", f"{usual} {unit}", "stems that were exported separately",
-                    "export the song's stems again from one project",
-                )  # fmt: skip
+    wide = {name: info for name, info in infos.items() if info.channels > 1}
+    for name in [name for name in infos if wide and name not in wide]:
+        yield Finding(
+            "format", "warning", f"{name} is mono, unlike the song's other files", song.where, "1 channel",
+            f"{max(info.channels for info in wide.values())} channels", "an export of one channel alone",
+            "nothing if it is to be in the middle; otherwise export it again",
+        )  # fmt: skip
+    yield from _differing(song, infos, "sample_rate", "sample rate", "Hz")
+    yield from _differing(song, wide, "channels", "number of channels", "channels")
+    yield from _differing(song, infos, "frames", "length", "samples")
+
+
+def _differing(song: Candidate, infos: Mapping[str, AudioInfo], fact: str, what: str, unit: str) -> Iterator[Finding]:
+    values = [getattr(info, fact) for info in infos.values()]
+    usual = max(values, key=values.count, default=None)
+    for name, value in zip(infos, values, strict=True):
+        if value != usual:
+            yield Finding(
+                "format", "error", f"{name} differs from the song's other files in its {what}", song.where,
+                f"{value} {unit}", f"{usual} {unit}", "stems that were exported separately",
+                "export the song's stems again from one project",
+            )  # fmt: skip
 
 
 def check_stems(songs: Sequence[Candidate], targets: Collection[str] = ()) -> Iterator[Finding]:

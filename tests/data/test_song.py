@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from auralflow_core.data.cache import SongCache
 from auralflow_core.data.song import Song, song_from_files
 from auralflow_core.errors import AudioError, AuralflowError, DataError
 
@@ -81,16 +82,30 @@ class TestReading:
         assert "drums" in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_mono_stem_of_a_stereo_song_is_in_both_channels(write_song: SongWriter, tmp_path: Path, suffix: str) -> None:
+    folder = write_song(tmp_path / "song", channels=2, suffix=suffix)
+    write_song(tmp_path / "mono", "drums", mixture=False, suffix=suffix)
+    (tmp_path / "mono" / f"drums.{suffix}").replace(folder / f"drums.{suffix}")
+    drums, _ = soundfile.read(folder / f"drums.{suffix}", dtype="float32")
+    song = open_song(folder)
+    (kept,) = SongCache(tmp_path / "cache").songs([song])
+    for each in (song, kept):
+        assert each.channels == 2
+        np.testing.assert_array_equal(each.read_stems(["drums"], 100, 300)[0], [drums[100:400]] * 2)
+        np.testing.assert_array_equal(each.read_stems(["vocals"]), song.read_stems(["vocals"]))
+
+
 class TestFilesThatDoNotFit:
     @pytest.mark.parametrize(
         ("change", "words"),
-        [({"frames": 3999}, "3999 samples"), ({"rate": 16000}, "16000 Hz"), ({"channels": 2}, "2 channels")],
+        [({"frames": 3999}, "3999 samples"), ({"rate": 16000}, "16000 Hz"), ({"channels": 3}, "3 channels")],
     )
     @pytest.mark.parametrize("name", ["vocals", "drums", "mixture"])
     def test_stems_of_other_length_rate_or_channels(
         self, write_song: SongWriter, tmp_path: Path, change: dict[str, int], words: str, name: str
     ) -> None:
-        folder = write_song(tmp_path / "odd song")
+        folder = write_song(tmp_path / "odd song", channels=2)
         other = write_song(tmp_path / "other", **change)
         (other / f"{name}.wav").replace(folder / f"{name}.wav")
         with pytest.raises(DataError, match="'odd song'") as caught:

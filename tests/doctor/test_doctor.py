@@ -103,7 +103,14 @@ def other_length(root: Path) -> None:
 
 
 def other_channels(root: Path) -> None:
-    change(song(root) / "other.wav", lambda audio: audio.mean(axis=1))
+    change(song(root) / "other.wav", lambda audio: audio.repeat(3, axis=1))
+
+
+def mono_stem(root: Path) -> None:
+    other, _ = soundfile.read(song(root) / "other.wav")
+    mono = other.mean(axis=1, keepdims=True)
+    change(song(root) / "mixture.wav", lambda audio: audio - other + mono, subtype="FLOAT")
+    change(song(root) / "other.wav", lambda audio: mono)
 
 
 def no_audio(root: Path) -> None:
@@ -180,6 +187,7 @@ FAULTS: list[tuple[Callable[[Path], None], str, str]] = [
     (other_rate, "format", "error"),
     (other_length, "format", "error"),
     (other_channels, "format", "error"),
+    (mono_stem, "format", "warning"),
     (no_audio, "files", "error"),
     (truncated, "files", "error"),
     (empty, "files", "error"),

@@ -134,7 +134,10 @@ ALWAYS: dict[str, tuple[str, list[Plant]]] = {
     "no samples": ("files", [lambda root: rewrite_song(song(root), frames=0)]),
     "another length": ("format", [lambda root: rewrite(song(root) / "bass.wav", frames=9000)]),
     "another rate": ("format", [lambda root: rewrite(song(root) / "bass.wav", rate=11025)]),
-    "other channels": ("format", [lambda root: rewrite(song(root) / "bass.wav", channels=2)]),
+    "other channels": (
+        "format",
+        [lambda root: [rewrite(song(root) / f"{stem}.wav", channels=n) for stem, n in (("bass", 2), ("drums", 3))]],
+    ),
     "a validation song": ("format", [lambda root: rewrite(song(root, "valid song 0") / "bass.wav", frames=9000)]),
     "no stem file": ("opening", [lambda root: (root / "train" / "song.stem.mp4").write_text("this is no audio")]),
     "table: duration": ("opening", [lambda root: table(root, "duration=99")]),

@@ -245,7 +245,8 @@ def test_what_training_would_refuse_is_left_out(tmp_path: Path) -> None:
     names = [f"{song}/{name}.wav" for song in "ABC" for name in ("vocals", "drums", "mix")]
     lay(tmp_path, names)
     soundfile.write(tmp_path / "B/mix.wav", np.zeros(15000), 8000)
-    soundfile.write(tmp_path / "C/drums.wav", np.zeros((16000, 2)), 8000)
+    soundfile.write(tmp_path / "C/vocals.wav", np.zeros((16000, 2)), 8000)
+    soundfile.write(tmp_path / "C/drums.wav", np.zeros((16000, 3)), 8000)
     assert shape(tmp_path) == {"train/A": ["drums", "vocals", "+"], "train/B": ["drums", "vocals"]}
     text = "\n".join(propose(tmp_path).doubts)
     assert "the mixture is left out: song 'B': mix.wav has 15000 samples but" in text
