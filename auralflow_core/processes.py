@@ -8,8 +8,8 @@ import sys
 import threading
 
 # Of mallopt(3), in malloc.h.
-_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
-_OWN_PLACE = 2**23  # bytes
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_KEPT, _OWN_PLACE = 2**26, 2**23  # bytes
 
 
 def end_with_parent() -> None:
@@ -32,8 +32,9 @@ def tune_memory() -> None:
 
     torch takes tensors from large pages where the system allows it, which saves a tenth of a network's time on a CPU.
     With glibc all threads share one heap: pieces that large tensors leave in a heap of their own for each thread cannot
-    be used by others, a third of a network's peak; and the largest tensors lie outside of it, since they would leave
-    the largest gaps (docs/decisions/separation-speed.md). Environment variables of glibc's take precedence.
+    be used by others, a third of a network's peak; the largest tensors lie outside of it, since they would leave the
+    largest gaps; and what is free at its end is kept, since the system would clear it for the next tensor
+    (docs/decisions/separation-speed.md). Environment variables of glibc's take precedence.
     """
     import ctypes
 
@@ -42,7 +43,10 @@ def tune_memory() -> None:
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is None:
             return
-        if "MALLOC_ARENA_MAX" not in os.environ:
-            mallopt(_M_ARENA_MAX, 1)
-        if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-            mallopt(_M_MMAP_THRESHOLD, _OWN_PLACE)
+        for variable, parameter, value in (
+            ("MALLOC_ARENA_MAX", _M_ARENA_MAX, 1),
+            ("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, _OWN_PLACE),
+            ("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, _KEPT),
+        ):
+            if variable not in os.environ:
+                mallopt(parameter, value)

@@ -12,6 +12,11 @@ from torch.nn import functional
 # Elements of a piece's widest tensor: in the cache that cores share, and in a core's own.
 _PIECE, _SMALL_PIECE = 2**20, 2**18
 
+# What torch's compiler makes of a linear map; without a promise, so that it may be gone.
+_HAS_FUSED: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
+    torch.ops.mkldnn, "_linear_pointwise"
+)
+
 
 def in_pieces(x: Tensor) -> bool:
     """Whether a tensor is best mapped in pieces: on a CPU, where no gradients are wanted."""
@@ -58,6 +63,19 @@ def gated(conv: nn.Conv1d, x: Tensor) -> Tensor:
 def times(matrix: Tensor, x: Tensor) -> Tensor:
     """Return the product of one matrix `(D, C)` with each of `(B, C, T)`; `@` would turn each of them around first."""
     return torch.bmm(matrix.expand(len(x), -1, -1), x)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, *, then_gelu: bool = False) -> Tensor:
+    """Apply a linear map to `(..., C)`, and GELU to what it gives if that is wanted.
+
+    oneDNN, where torch has it, adds the bias and applies GELU while the product is in the cache; torch's own product
+    passes over the output once more for each.
+    """
+    if in_pieces(x) and x.dtype == torch.float32 and _HAS_FUSED and not torch.is_autocast_enabled("cpu"):
+        fused: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu" if then_gelu else "none", [], "none")
+        return fused
+    y = functional.linear(x, weight, bias)
+    return functional.gelu(y) if then_gelu else y
 
 
 def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.params import HTDemucsParams
-from auralflow_demucs.products import in_pieces, tiles
+from auralflow_demucs.products import in_pieces, linear, tiles
 
 _INITIAL_SCALE = 1e-4
 
@@ -96,19 +96,21 @@ class Attention(nn.Module):
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Let queries `(B, Q, H)` attend to keys `(B, K, H)`; return `(B, Q, H)`."""
         if queries is keys:
-            projected = functional.linear(queries, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            projected = linear(queries, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         else:
             weight, bias, size = self.in_proj_weight, self.in_proj_bias, queries.shape[-1]
             projected = (
-                functional.linear(queries, weight[:size], bias[:size]),
-                *functional.linear(keys, weight[size:], bias[size:]).chunk(2, dim=-1),
+                linear(queries, weight[:size], bias[:size]),
+                *linear(keys, weight[size:], bias[size:]).chunk(2, dim=-1),
             )
-        query, key, value = (torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2) for part in projected)
+        # Each head in one piece: rows that lie apart by powers of two crowd each other out of the processor's cache.
+        query, key, value = (
+            torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2).contiguous() for part in projected
+        )
         attended = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=self.dropout if self.training else 0.0
         )
-        mixed: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
-        return mixed
+        return linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
 
 
 class Layer(nn.Module):
@@ -125,7 +127,7 @@ class Layer(nn.Module):
         self.norm_first = params.t_norm_first
         self.linear1 = nn.Linear(channels, hidden)
         self.linear2 = nn.Linear(hidden, channels)
-        self.activation = nn.GELU() if params.t_gelu else nn.ReLU()
+        self.has_gelu = params.t_gelu
         self.dropout = nn.Dropout(params.t_dropout)
         self.norm1 = _norm(channels, params)
         self.norm2 = _norm(channels, params)
@@ -143,8 +145,9 @@ class Layer(nn.Module):
         return out
 
     def _transformed(self, x: Tensor) -> Tensor:
-        transformed: Tensor = self.linear2(self.dropout(self.activation(self.linear1(x))))
-        return transformed
+        hidden = linear(x, self.linear1.weight, self.linear1.bias, then_gelu=self.has_gelu)
+        hidden = self.dropout(hidden if self.has_gelu else functional.relu(hidden))
+        return linear(hidden, self.linear2.weight, self.linear2.bias)
 
     def add(self, x: Tensor, y: Tensor, scale: ChannelScale | None) -> Tensor:
         """Return x plus scaled y."""
