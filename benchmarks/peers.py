@@ -187,16 +187,16 @@ def comparison_table(setup: Any, comparison: Comparison, seconds: int) -> None:
     song, weights = setup.song(seconds), setup.folder / f"{package}.pt"
     outputs = setup.folder / f"{package}-stems", setup.folder / f"{package}.npy"
     setup.once(_saving, comparison.save_weights, weights, libraries=partial(libraries, package, is_ours=False))
+    mine = comparison.type, weights, song, outputs[0], setup.threads
     sides = {
-        "ours": (ours, comparison.type, weights, song, outputs[0], setup.threads),
-        package: (comparison.peer, weights, song, outputs[1]),
+        "ours": (partial(libraries, package, is_ours=True), ours, mine),
+        package: (partial(libraries, package, is_ours=False), comparison.peer, (weights, song, outputs[1])),
     }
     runs: dict[str, list[Any]] = {side: [] for side in sides}
     print(f"\n{comparison.type}, {seconds} s of audio, {setup.threads} threads, same weights")
     print(f"{'':16}{'seconds':>10}{'CPU s':>10}{'MB':>10}")
     for _ in range(setup.repeats):
-        for side, (prepare, *arguments) in sides.items():
-            run = setup.once(prepare, *arguments, libraries=partial(libraries, package, is_ours=side == "ours"))
+        for side, run in setup.all(sides).items():
             runs[side].append(run)
             print(f"  {side:14}{_figures(run.seconds, run.cpu_seconds, run.memory)}", flush=True)
     print("medians")
@@ -204,7 +204,8 @@ def comparison_table(setup: Any, comparison: Comparison, seconds: int) -> None:
     for side, found in medians.items():
         print(f"{side:16}{_figures(*found)}")
     time, cpu, memory = (mine / theirs for mine, theirs in zip(medians["ours"], medians[package], strict=True))
-    print(f"{time:.2f} x the time (limit {comparison.time_limit:g}), {cpu:.2f} x the CPU time")
+    limit = f"(limit {comparison.time_limit:g})"
+    print(*(() if setup.in_turns else (f"{time:.2f} x the time {limit},",)), f"{cpu:.2f} x the CPU time {limit}")
     print(f"{memory:.2f} x the memory (limit {comparison.memory_limit:g})")
     difference = _difference(comparison.type, *outputs)
     print(f"largest difference of the estimates {difference:.1e} (limit {DIFFERENCE_LIMIT:g})", flush=True)

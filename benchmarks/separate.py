@@ -7,6 +7,9 @@
 
 Each measurement runs in a process of its own, with as many threads as --threads says, on rendered stereo songs of
 44.1 kHz in 16 bits; figures are medians of three. Memory is the peak above that of the process with the model loaded.
+
+With --in-turns a package and ours run at once, each for a second while the other is stopped: where a machine's speed
+drifts, it does so for both. Their CPU times can be compared then, and the clock's cannot.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import importlib.util
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -47,6 +51,10 @@ class Run:
     memory: float
 
 
+# What loads libraries before memory is counted, what prepares the work, and its arguments.
+Job = tuple[Callable[[], None] | None, Callable[..., Callable[[], Any]], tuple[Any, ...]]
+
+
 @dataclass(frozen=True)
 class Setup:
     """How measurements are made: where files lie, how often, with how many threads."""
@@ -54,6 +62,7 @@ class Setup:
     folder: Path
     repeats: int
     threads: int
+    in_turns: bool = False
 
     def measure(self, prepare: Callable[..., Callable[[], object]], *arguments: Any) -> Run:
         """Return the medians of several runs of what `prepare` gives; the preparation is not counted."""
@@ -64,10 +73,34 @@ class Setup:
         self, prepare: Callable[..., Callable[[], Any]], *arguments: Any, libraries: Callable[[], None] | None = None
     ) -> Run:
         """Run what `prepare` gives in a new process; memory counts from after `libraries`, else after `prepare`."""
+        with self._process() as process:
+            return process.submit(_measured, prepare, arguments, libraries).result()
+
+    def all(self, jobs: Mapping[str, Job]) -> dict[str, Run]:
+        """Run several jobs, each in a new process, one after the other or in turns."""
+        if not self.in_turns:
+            return {
+                side: self.once(prepare, *arguments, libraries=libraries)
+                for side, (libraries, prepare, arguments) in jobs.items()
+            }
+        with ExitStack() as stack:
+            processes = {side: stack.enter_context(self._process()) for side in jobs}
+            numbers = {side: process.submit(os.getpid).result() for side, process in processes.items()}
+            waiting = {}
+            for side, (libraries, prepare, arguments) in jobs.items():
+                waiting[side] = processes[side].submit(_measured, prepare, arguments, libraries)
+                os.kill(numbers[side], signal.SIGSTOP)
+            while running := [side for side, job in waiting.items() if not job.done()]:
+                for side in running:
+                    os.kill(numbers[side], signal.SIGCONT)
+                    wait([waiting[side]], timeout=1)
+                    os.kill(numbers[side], signal.SIGCONT if waiting[side].done() else signal.SIGSTOP)
+            return {side: job.result() for side, job in waiting.items()}
+
+    def _process(self) -> ProcessPoolExecutor:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(self.threads)
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            return process.submit(_measured, prepare, arguments, libraries).result()
+        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
 
     def song(self, seconds: int) -> Path:
         """Render a song, once; return its file."""
@@ -306,6 +339,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short files, each once")
     parser.add_argument("--repeats", type=int, help="runs of each measurement (3, quick: 1)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--in-turns", action="store_true", help="let ours and a package take turns of a second")
     parser.add_argument("--seconds", type=int, nargs="+", help="lengths beside peers (600 and 180, quick: 30)")
     parser.add_argument("--type", default="SpectrogramNetLSTM", help="model type (SpectrogramNetLSTM)")
     parser.add_argument("--only", nargs="*", choices=tables, default=tables)
@@ -314,7 +348,7 @@ def main() -> None:
     lengths = [5, 10, 30, 60] if options.quick else [30, 180, 600, 3600]
     repeats = options.repeats or (1 if options.quick else 3)
     with _folder(options.folder) as folder:
-        setup = Setup(folder, repeats, options.threads)
+        setup = Setup(folder, repeats, options.threads, options.in_turns)
         print(f"{options.threads} threads, median of {repeats}", flush=True)
         if "length" in options.only:
             length_table(setup, lengths, options.type)

@@ -80,15 +80,21 @@ class SchedulerConfig(Group):
         return self
 
     @property
+    def kind(self) -> str:
+        """Its name, with `auto` resolved."""
+        if self.name == "auto":
+            return "cosine" if self.warmup_steps or self.final_lr else "plateau"
+        return self.name.removesuffix("@auralflow")
+
+    @property
     def is_cosine(self) -> bool:
         """Whether the rate follows a cosine."""
-        is_asked_for = self.name.removesuffix("@auralflow") == "cosine"
-        return is_asked_for or bool(self.name == "auto" and (self.warmup_steps or self.final_lr))
+        return self.kind == "cosine"
 
     @property
     def is_registered(self) -> bool:
         """Whether the schedule is not one of the core's own."""
-        return self.name.removesuffix("@auralflow") not in ("auto", "plateau", "cosine")
+        return self.kind not in ("plateau", "cosine")
 
 
 class SequenceSchedulerConfig(Group):

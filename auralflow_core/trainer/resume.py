@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from auralflow_core.config.training_groups import SchedulerConfig
 from auralflow_core.errors import CheckpointError
 from auralflow_core.trainer.progress import Progress
 
@@ -101,15 +102,20 @@ def _changed_settings(trainer: Trainer, step: int) -> bool:
     """Return whether the optimizer's settings were changed since the checkpoint, which then count.
 
     Raises:
-        CheckpointError: It is another optimizer now, which cannot use the saved state.
+        CheckpointError: It is another optimizer or schedule now, which cannot use the saved state.
     """
     now = trainer.config.model_dump(mode="json")
     trained = {**now, **trainer.store.meta(step).get("config", {}).get("training", {})}
-    if trained["optimizer"]["name"] != now["optimizer"]["name"]:
-        raise CheckpointError(
-            f"{trainer.store.path(step)}: was trained with {trained['optimizer']['name']}, and training.optimizer is "
-            f"{now['optimizer']['name']} now; set it back, or start a new training --from this model"
-        )
+    scheduler = SchedulerConfig.model_validate(trained["scheduler"])
+    for setting, was, wanted in (
+        ("optimizer", trained["optimizer"]["name"], now["optimizer"]["name"]),
+        ("scheduler", scheduler.kind, trainer.config.scheduler.kind),
+    ):
+        if was != wanted:
+            raise CheckpointError(
+                f"{trainer.store.path(step)}: was trained with {was}, and training.{setting} is {wanted} now; set it "
+                "back, or start a new training --from this model"
+            )
     return any(trained[name] != now[name] for name in ("lr", "optimizer"))
 
 

@@ -182,8 +182,11 @@ class TestResume:
         [
             ({"scheduler": {"name": "fall", "args": {"gamma": 0.8}}}, r"arguments \{'gamma': 0.9\} are \{'gamma': 0.8"),
             ({"lr": 0.5}, r"fall goes on with what it began with, and its rates \[0.01\] are \[0.5\] now"),
-            ({"scheduler": {"name": "stairs", "args": {"step_size": 3}}}, "name fall are stairs now"),
-            ({"scheduler": "plateau"}, "scheduler state does not fit"),
+            (
+                {"scheduler": {"name": "stairs", "args": {"step_size": 3}}},
+                "with fall, and training.scheduler is stairs",
+            ),
+            ({"scheduler": "plateau"}, "was trained with fall, and training.scheduler is plateau now"),
         ],
     )
     def test_what_the_saved_state_would_override_is_refused(

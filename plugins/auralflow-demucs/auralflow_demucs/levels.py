@@ -238,8 +238,11 @@ class HDecLayer(nn.Module):
             done = y if end == bins else y[:, :, :whole]
             first = max(0, padding - begin * stride)
             place = out[:, :, begin * stride - padding + first :][:, :, : done.shape[2] - first]
-            done = done[:, :, first : first + place.shape[2]] + bias[:, None, None]
-            place.copy_(done if self.is_last else functional.gelu(done))
+            done = done[:, :, first : first + place.shape[2]]
+            if self.is_last:
+                torch.add(done, bias[:, None, None], out=place)
+            else:
+                place.copy_(functional.gelu(done.add_(bias[:, None, None])))
         return out
 
 
