@@ -144,7 +144,7 @@ class TrainingConfig(Group):
         None, gt=0, le=1e6, description="max minutes that one run trains for (null: no limit)"
     )
     max_steps: Count | None = Field(None, description="max number of steps (null: no limit)")
-    batch_size: Count = Field(8, description="chunks in a batch; several processes share them")
+    batch_size: Count = Field(4, description="chunks in a batch; several processes share them")
     backprop_every: Count = Field(1, description="batches whose gradients are added up for one step")
     lr: float = Field(1e-3, gt=0, le=10, description="learning rate")
     optimizer: OptimizerConfig = Field(OptimizerConfig(), description="what updates the parameters: {name, args}")

@@ -16,7 +16,7 @@ class OpenUnmixParams(ModelParams):
     """Parameters of `OpenUnmix`."""
 
     # Of several rates and sizes on rendered songs, what scored highest after the same minutes of training.
-    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"training": {"batch_size": 4, "lr": 3e-3}}
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"training": {"lr": 3e-3}}
 
     hidden_size: int = Field(512, ge=2, le=8192, description="size of the hidden layers; even, if bidirectional")
     num_layers: int = Field(3, ge=1, le=16, description="number of recurrent layers")
