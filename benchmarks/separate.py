@@ -90,11 +90,15 @@ class Setup:
             for side, (libraries, prepare, arguments) in jobs.items():
                 waiting[side] = processes[side].submit(_measured, prepare, arguments, libraries)
                 os.kill(numbers[side], signal.SIGSTOP)
-            while running := [side for side, job in waiting.items() if not job.done()]:
-                for side in running:
-                    os.kill(numbers[side], signal.SIGCONT)
-                    wait([waiting[side]], timeout=1)
-                    os.kill(numbers[side], signal.SIGCONT if waiting[side].done() else signal.SIGSTOP)
+            try:
+                while running := [side for side, job in waiting.items() if not job.done()]:
+                    for side in running:
+                        os.kill(numbers[side], signal.SIGCONT)
+                        wait([waiting[side]], timeout=1)
+                        os.kill(numbers[side], signal.SIGSTOP)
+            finally:  # a process that is stopped never ends
+                for number in numbers.values():
+                    os.kill(number, signal.SIGCONT)
             return {side: job.result() for side, job in waiting.items()}
 
     def _process(self) -> ProcessPoolExecutor:
