@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
 
 from auralflow_core.model import SeparationModel
+from auralflow_core.processes import giving_back_memory
 from auralflow_core.separate.base import Audio, Notify
 from auralflow_core.separate.pipeline import threads
 from auralflow_core.separate.segments import Segment
@@ -112,13 +113,17 @@ def default_threads() -> int:
     return min(torch.get_num_threads(), MAX_THREADS)
 
 
-def one_core_threads(count: int) -> AbstractContextManager[ThreadPoolExecutor]:
-    """Return threads in each of which torch computes on one core.
+@contextmanager
+def one_core_threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads in each of which torch computes on one core.
 
     How torch shares an operation among cores shows in the last bits of its result. Cores that each have a segment
     of their own do not share any, and wait less for each other.
     """
-    return threads(count, "separate", _stay_on_one_core, (torch.get_num_threads(),))
+    with ExitStack() as stack:
+        if count > 1:
+            stack.enter_context(giving_back_memory())
+        yield stack.enter_context(threads(count, "separate", _stay_on_one_core, (torch.get_num_threads(),)))
 
 
 def _stay_on_one_core(usual: int) -> None:

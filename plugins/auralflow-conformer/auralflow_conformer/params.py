@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +17,9 @@ _Probability = Annotated[float, Field(ge=0, lt=1)]
 
 class ConformerParams(ModelParams):
     """Parameters of `Conformer`."""
+
+    # Of several rates on rendered songs, what scored highest after the same minutes of training.
+    defaults: ClassVar[Mapping[str, Mapping[str, Any]]] = {"training": {"lr": 3e-4}}
 
     feat_in: int = Field(80, ge=4, le=1 << 17, description="mel bands; linear features: lowest bins that are processed")
     features: Literal["mel", "linear"] = Field("mel", description="what the network sees of the magnitudes")

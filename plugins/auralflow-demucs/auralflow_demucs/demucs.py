@@ -12,7 +12,7 @@ from auralflow_core.config import validate
 from auralflow_demucs.params import DemucsParams
 from auralflow_demucs.resample import Resample
 from auralflow_demucs.residual import BLSTM, DConv, rescale_weights
-from auralflow_demucs.scaling import standardized
+from auralflow_demucs.scaling import Level
 
 
 class Demucs(nn.Module):
@@ -79,17 +79,13 @@ class Demucs(nn.Module):
             `(batch, S, C, time)`.
         """
         batch, channels, length = audio.shape
-        if self.params.normalize:
-            # One level for all channels keeps their balance.
-            _, mean, deviation = standardized(audio.mean(1, keepdim=True))
-            x = (audio - mean) / (1e-5 + deviation)
-        else:
-            x = audio
+        # One level for all channels keeps their balance.
+        level = Level.of(audio.mean(1, keepdim=True)) if self.params.normalize else None
+        x = audio if level is None else level.removed(audio)
         missing = self.valid_length(length) - length
         x = self._unet(functional.pad(x, (missing // 2, missing - missing // 2)))
         x = _middle(x, length)
-        if self.params.normalize:
-            x = x * deviation + mean
+        x = x if level is None else level.restored(x)
         return x.reshape(batch, self.num_targets, channels, length)
 
     def _unet(self, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from auralflow_demucs.params import HybridParams
 from auralflow_demucs.plan import HybridLevel
 from auralflow_demucs.products import in_pieces
 from auralflow_demucs.residual import DConv, rescale_weights
-from auralflow_demucs.scaling import standardized
+from auralflow_demucs.scaling import Level
 from auralflow_demucs.spectrum import Spectrogram, as_channels, from_channels, with_phase
 
 
@@ -135,26 +135,32 @@ class HybridUNet(nn.Module, ABC):
             `(B, S, C, L)`.
         """
         batch, channels, length = audio.shape
-        spectrogram = self.spectrogram(audio)
-        x, mean, deviation = standardized(as_channels(spectrogram) if self.cac else spectrogram.abs())
-        xt, mean_t, deviation_t = standardized(audio)
-        x, xt = self._unet(x, xt)
-        time = torch.addcmul(mean_t, xt, deviation_t).reshape(batch, self.num_targets, channels, length)
+        x, level, xt, level_t = self._unet(self._features(audio), audio)
+        time = level_t.restored(xt).reshape(batch, self.num_targets, channels, length)
+        phases = None if self.cac else self.spectrogram(audio)
         # One target after the other: the inverse's frames are the largest tensors of all.
-        targets = [
-            self._audio(torch.addcmul(mean, target, deviation), spectrogram, length)
-            for target in x.chunk(self.num_targets, dim=1)
-        ]
+        targets = [self._audio(level.restored(target), phases, length) for target in x.chunk(self.num_targets, dim=1)]
         return torch.stack(targets, dim=1) + time
 
-    def _audio(self, target: Tensor, spectrogram: Tensor, length: int) -> Tensor:
+    def _features(self, audio: Tensor) -> Tensor:
+        """Return what the frequency branch sees of the audio, `(B, C, F, T)`."""
+        spectrogram = self.spectrogram(audio)
+        return as_channels(spectrogram) if self.cac else spectrogram.abs()
+
+    def _audio(self, target: Tensor, phases: Tensor | None, length: int) -> Tensor:
         """Return the audio `(B, C, L)` of what the frequency branch gives for a target."""
-        frames = from_channels(target) if self.cac else with_phase(target, spectrogram)
+        frames = from_channels(target) if phases is None else with_phase(target, phases)
         audio: Tensor = self.spectrogram.inverse(frames, length)
         return audio
 
-    def _unet(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Tensor]:
-        """Map standardized `(B, C, F, T)` and `(B, C, L)` to the targets', `(B, S C, F, T)` and `(B, S C, L)`."""
+    def _unet(self, x: Tensor, xt: Tensor) -> tuple[Tensor, Level, Tensor, Level]:
+        """Map `(B, C, F, T)` and `(B, C, L)` to the targets', `(B, S C, F, T)` and `(B, S C, L)`.
+
+        Those are standardized; the levels of what came in go with them. Who calls it should not keep the features: they
+        are as large as anything between the layers, and nothing here needs them once the first layer is through.
+        """
+        level, level_t = Level.of(x), Level.of(xt)
+        x, xt = level.removed(x), level_t.removed(xt)
         skips: list[Tensor] = []
         skips_t: list[Tensor] = []
         lengths: list[int] = []
@@ -187,4 +193,4 @@ class HybridUNet(nn.Module, ABC):
             if decode_t is not None:
                 deep_t = decode_t(deep_t, skips_t.pop(), lengths_t.pop())
         assert deep is not None and deep_t is not None
-        return deep, deep_t
+        return deep, level, deep_t, level_t

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Elements of a piece's widest tensor: in the cache that cores share, and in a core's own.
-_PIECE, _SMALL_PIECE = 2**20, 2**18
+# Elements of a piece's widest tensor: in the cache that cores share, in a core's own, and in half of that.
+_PIECE, _SMALL_PIECE, _GATED_PIECE = 2**20, 2**18, 2**17
 
 # What torch's compiler makes of a linear map; without a promise, so that it may be gone.
 _HAS_FUSED: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ignore[no-untyped-call]
@@ -76,6 +76,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, then_gelu: bool = False) 
         return fused
     y = functional.linear(x, weight, bias)
     return functional.gelu(y) if then_gelu else y
+
+
+def add_gated(x: Tensor, matrix: Tensor, inputs: Tensor, out: Tensor) -> None:
+    """Write x plus a gated product to `out`, which may be x.
+
+    Args:
+        x: `(B, C, N)`.
+        matrix: `(2 C, H)`, that of the values above that of the gates.
+        inputs: What it is multiplied with, `(B, H, N)`.
+        out: `(B, C, N)`.
+    """
+    batch, channels, count = x.shape
+    value_matrix, gate_matrix = matrix.expand(batch, -1, -1).chunk(2, dim=1)
+    size = min(count, max(1, _GATED_PIECE // len(matrix)))
+    scratch = x.new_empty(2, batch, channels, size)  # the same for all pieces, so that it stays in the cache
+    for piece, base, place in zip(*(whole.split(size, dim=2) for whole in (inputs, x, out)), strict=True):
+        values, gates = scratch[..., : piece.shape[2]]
+        torch.bmm(value_matrix, piece, out=values)
+        torch.bmm(gate_matrix, piece, out=gates)
+        torch.addcmul(base, values, gates.sigmoid_(), out=place)
 
 
 def widen(conv: nn.ConvTranspose1d | nn.ConvTranspose2d, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from auralflow_demucs.plan import ATTENTION_HEADS
-from auralflow_demucs.products import in_pieces, tiles, times
+from auralflow_demucs.products import add_gated, in_pieces, tiles, times
 
 # The LSTM sees at most so many steps at once, in frames that overlap by half.
 _MAX_STEPS = 200
@@ -117,11 +117,7 @@ class Branch(nn.Sequential):
         columns = [slope * last.weight.squeeze(2), slope * last.bias.unsqueeze(1), -slope, offset]
         scales = torch.cat([scale.scale, torch.ones_like(scale.scale)])  # of what is gated, not of the gates
         matrix = torch.cat(columns, dim=1) * scales.unsqueeze(1)
-
-        flat, flat_out, inputs = x.flatten(2), out.flatten(2), inputs.flatten(2)
-        for begin, end in tiles(flat.shape[2], len(matrix), is_small=True):
-            gated = functional.glu(times(matrix, inputs[..., begin:end]), dim=1)
-            torch.add(flat[..., begin:end], gated, out=flat_out[..., begin:end])
+        add_gated(x.flatten(2), matrix, inputs.flatten(2), out.flatten(2))
 
 
 def _dilated(conv: nn.Conv1d, x: Tensor) -> Tensor:

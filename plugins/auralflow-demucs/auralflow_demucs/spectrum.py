@@ -54,9 +54,9 @@ class Spectrogram(nn.Module):
         return torch.unflatten(spectrogram[:, :-1], 0, audio.shape[:2])
 
     def inverse(self, frames: Tensor, length: int) -> Tensor:
-        """Map a complex `(..., T, F)`, frames first, to `(..., length)`."""
-        # The real transform fills in the missing frequency with zero.
-        parts = torch.fft.irfft(frames, self.nfft, norm="ortho") * (self.window / _WINDOW_SUM)
+        """Map a complex `(..., T, F)`, frames first, to `(..., length)`; with the highest frequency or without."""
+        # The real transform fills in the missing frequency with zero, in a copy.
+        parts = torch.fft.irfft(frames, self.nfft, norm="ortho").mul_(self.window / _WINDOW_SUM)
         quarters = torch.unflatten(parts, -1, (4, self.hop))
         count = frames.shape[-2]
         audio = quarters.new_zeros(*quarters.shape[:-3], count + 3, self.hop)
@@ -89,9 +89,16 @@ def as_channels(spectrogram: Tensor) -> Tensor:
 
 
 def from_channels(channels: Tensor) -> Tensor:
-    """Map real and imaginary channels in turn, `(B, 2 C, F, T)`, to a complex `(B, C, T, F)`, frames first."""
-    pairs = torch.unflatten(channels, 1, (-1, 2)).permute(0, 1, 4, 3, 2)
-    return torch.view_as_complex(pairs.contiguous())
+    """Map real and imaginary channels in turn, `(B, 2 C, F, T)`, to a complex `(B, C, T, F)`, frames first.
+
+    Where no gradients are wanted the highest frequency is there as well, and zero: the inverse need not copy.
+    """
+    real, imaginary = torch.unflatten(channels, 1, (-1, 2)).transpose(-1, -2).unbind(2)
+    if torch.is_grad_enabled():
+        return torch.complex(real, imaginary)
+    frames = real.new_zeros(*real.shape[:-1], real.shape[-1] + 1, dtype=real.dtype.to_complex())
+    torch.complex(real, imaginary, out=frames[..., :-1])
+    return frames
 
 
 def with_phase(magnitude: Tensor, spectrogram: Tensor) -> Tensor:

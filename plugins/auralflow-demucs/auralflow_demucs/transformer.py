@@ -45,9 +45,8 @@ class CrossTransformerEncoder(nn.Module):
         tokens = self.norm_in(x.permute(0, 3, 2, 1).flatten(1, 2))  # frame by frame
         tokens_t = self.norm_in_t(xt.transpose(1, 2))
         if self.embedding_weight:
-            places, places_t = self._places(frames, bins, channels, x), self._places_t(tokens_t)
-            tokens = tokens + self.embedding_weight * places
-            tokens_t = tokens_t + self.embedding_weight * places_t
+            tokens = tokens + self.embedding_weight * self._places(frames, bins, channels, x)
+            tokens_t = tokens_t + self.embedding_weight * self._places_t(tokens_t)
         for layer, layer_t in zip(self.layers, self.layers_t, strict=True):
             tokens, tokens_t = layer(tokens, tokens_t), layer_t(tokens_t, tokens)
         return torch.unflatten(tokens, 1, (frames, bins)).permute(0, 3, 2, 1), tokens_t.transpose(1, 2)
@@ -95,22 +94,19 @@ class Attention(nn.Module):
 
     def forward(self, queries: Tensor, keys: Tensor) -> Tensor:
         """Let queries `(B, Q, H)` attend to keys `(B, K, H)`; return `(B, Q, H)`."""
-        if queries is keys:
-            projected = linear(queries, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
-        else:
-            weight, bias, size = self.in_proj_weight, self.in_proj_bias, queries.shape[-1]
-            projected = (
-                linear(queries, weight[:size], bias[:size]),
-                *linear(keys, weight[size:], bias[size:]).chunk(2, dim=-1),
-            )
+        size = queries.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query = self._heads(linear(queries, weight[:size], bias[:size]))
         # Each head in one piece: rows that lie apart by powers of two crowd each other out of the processor's cache.
-        query, key, value = (
-            torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2).contiguous() for part in projected
-        )
+        key, value = self._heads(linear(keys, weight[size:], bias[size:])).contiguous().chunk(2, dim=1)
         attended = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=self.dropout if self.training else 0.0
         )
         return linear(attended.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """Map `(B, N, H)`, or several such side by side, to `(B, head, N, H / heads)`."""
+        return torch.unflatten(x, -1, (-1, self.in_proj_weight.shape[1] // self.heads)).transpose(1, 2)
 
 
 class Layer(nn.Module):
@@ -165,13 +161,16 @@ class SelfLayer(Layer):
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
         """Map `(B, N, H)` to the same shape; the other branch has no part in it."""
         if self.norm_first:
-            y = self.norm1(x)
-            x = self.add(x, self.self_attn(y, y), self.gamma_1)
+            x = self.add(x, self._attended(self.norm1(x)), self.gamma_1)
             x = self.add(x, self.transform(self.norm2(x)), self.gamma_2)
             return x if self.norm_out is None else cast(Tensor, self.norm_out(x))
-        x = self.norm1(self.add(x, self.self_attn(x, x), self.gamma_1))
+        x = self.norm1(self.add(x, self._attended(x), self.gamma_1))
         x = self.norm2(self.add(x, self.transform(x), self.gamma_2))
         return x
+
+    def _attended(self, x: Tensor) -> Tensor:
+        attended: Tensor = self.self_attn(x, x)
+        return attended
 
 
 class CrossLayer(Layer):
