@@ -22,6 +22,8 @@ from pathlib import Path
 
 from cpu_time import ENDLESS, configured, scores, settings_of, train
 
+from auralflow_core.processes import end_with_parent
+
 
 def measure(type_: str, songs: Path, minutes: float, settings: dict[str, str]) -> tuple[int, float, float]:
     """Return the steps of one training, the SDR of the test songs, and that of their mixtures."""
@@ -55,7 +57,7 @@ def main() -> None:
         sizes = dict.fromkeys((str(usual.batch_size), *options.batch_size))
         for size, rate in itertools.product(sizes, rates.values()):
             settings = {"lr": rate, "batch_size": size, **settings_of(words)}
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as process:
                 steps, sdr, mixture = process.submit(measure, type_, options.songs, options.minutes, settings).result()
             print(
                 f"{type_:22} lr {rate:>7} batch {size:>3}  {steps:5} steps  SDR {sdr:6.2f}  (mixture {mixture:.2f})",

@@ -34,6 +34,8 @@ from typing import TYPE_CHECKING, Any
 
 from cpu_time import ENDLESS, Budget, configured, scores, settings_of, train
 
+from auralflow_core.processes import end_with_parent
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -229,7 +231,7 @@ def main() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch loads, in the processes that are started
     found = {}
     for side in options.side or SIDES:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as process:
             outcome = process.submit(_run, side, options.songs, options.minutes, options.seed, settings).result()
         found[side] = outcome
         print(f"{side:10} {outcome.steps} steps in {outcome.cpu_seconds / 60:.2f} CPU minutes", flush=True)

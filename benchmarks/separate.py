@@ -37,6 +37,8 @@ import numpy as np
 import soundfile
 from peers import COMPARISONS, comparison_table, estimate
 
+from auralflow_core.processes import end_with_parent
+
 RATE = 44100
 MEGABYTE = 1e6
 OVERHEAD_LIMIT, STARTUP_LIMIT, GROWTH_LIMIT = 3.0, 1.5, 50.0
@@ -104,7 +106,7 @@ class Setup:
     def _process(self) -> ProcessPoolExecutor:
         os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(self.threads)
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-        return ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+        return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent)
 
     def song(self, seconds: int) -> Path:
         """Render a song, once; return its file."""

@@ -13,6 +13,7 @@ import click
 
 from auralflow_core.cli.output import duration, progress_bar
 from auralflow_core.layout import ModelFolder
+from auralflow_core.separate.plan import in_songs
 from auralflow_core.trainer import Callback, Epoch, Step, Summary, Trainer
 from auralflow_core.trainer.memory import GIB, estimate
 
@@ -73,7 +74,8 @@ class TrainingProgress(Callback):
         self._say_memory(trainer)
         length = model.config.dataset.sample_length
         self._say(
-            f"{len(trainer.train_data.songs)} songs to train with, {len(trainer.valid_data.songs)} to validate with; "
+            f"{in_songs(len(trainer.train_data.songs))} to train with, "
+            f"{len(trainer.valid_data.songs)} to validate with; "
             f"{len(trainer.train_data)} chunks of {length:g} s in {trainer.steps_per_epoch} steps an epoch; "
             f"at most {config.max_epochs} epochs"
             + (f", {config.max_steps} steps" if config.max_steps else "")

@@ -265,7 +265,7 @@ def test_songs_of_other_shapes_may_be_left_out_and_are_counted(
         "validation: 1 of 3 songs have not 1 channel(s) and are left out",
         "validation: 1 of 3 songs have not 16000 Hz and are left out",
     ]
-    assert any(line.startswith("1 songs to train with, 1 to validate with; 4 chunks") for line in lines)
+    assert any(line.startswith("1 song to train with, 1 to validate with; 4 chunks") for line in lines)
 
 
 def test_songs_of_other_shapes_are_counted_before_the_first_step_and_a_mix_is_scored(

@@ -77,9 +77,9 @@ class HTDemucs(HybridUNet):
         """
         length = audio.shape[-1]
         missing = 0 if self.training else self.valid_length(length) - length
-        padded = functional.pad(audio, (0, missing)) if missing else audio
-        estimates = super().forward(padded)
-        return estimates[..., :length]
+        if not missing:
+            return super().forward(audio)
+        return super().forward(functional.pad(audio, (0, missing)))[..., :length]
 
     def bottleneck(self, x: Tensor, xt: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Pass both branches through the transformer."""

@@ -91,7 +91,7 @@ def add_gated(x: Tensor, matrix: Tensor, inputs: Tensor, out: Tensor) -> None:
     value_matrix, gate_matrix = matrix.expand(batch, -1, -1).chunk(2, dim=1)
     size = min(count, max(1, _GATED_PIECE // len(matrix)))
     scratch = x.new_empty(2, batch, channels, size)  # the same for all pieces, so that it stays in the cache
-    for piece, base, place in zip(*(whole.split(size, dim=2) for whole in (inputs, x, out)), strict=True):
+    for piece, base, place in zip(*(torch.split(whole, size, dim=2) for whole in (inputs, x, out)), strict=True):
         values, gates = scratch[..., : piece.shape[2]]
         torch.bmm(value_matrix, piece, out=values)
         torch.bmm(gate_matrix, piece, out=gates)
