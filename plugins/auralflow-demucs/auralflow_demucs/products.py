@@ -88,7 +88,8 @@ def add_gated(x: Tensor, matrix: Tensor, inputs: Tensor, out: Tensor) -> None:
         out: `(B, C, N)`.
     """
     batch, channels, count = x.shape
-    value_matrix, gate_matrix = matrix.expand(batch, -1, -1).chunk(2, dim=1)
+    # Autocast, which would bring both to one type, lets products with a given output be.
+    value_matrix, gate_matrix = matrix.to(x.dtype).expand(batch, -1, -1).chunk(2, dim=1)
     size = min(count, max(1, _GATED_PIECE // len(matrix)))
     scratch = x.new_empty(2, batch, channels, size)  # the same for all pieces, so that it stays in the cache
     for piece, base, place in zip(*(torch.split(whole, size, dim=2) for whole in (inputs, x, out)), strict=True):
