@@ -10,7 +10,7 @@ from auralflow_core.audio.find import AUDIO_SUFFIXES, find_audio
 from auralflow_core.audio.formats import check_writable, subtype_for
 from auralflow_core.audio.limiter import Limiter
 from auralflow_core.audio.reader import AudioInfo, AudioReader, audio_info, read_audio
-from auralflow_core.audio.shape import StreamResampler, match_channels, resample, resampled_length
+from auralflow_core.audio.shape import StreamResampler, can_match_channels, match_channels, resample, resampled_length
 from auralflow_core.audio.stdin import STDIN, on_disk
 from auralflow_core.audio.tags import Cover, Tags, read_tags
 from auralflow_core.audio.writer import AudioWriter
@@ -28,6 +28,7 @@ __all__ = [
     "Tags",
     "as_floats",
     "audio_info",
+    "can_match_channels",
     "check_writable",
     "find_audio",
     "match_channels",

@@ -110,6 +110,11 @@ class StreamResampler:
             self._stream.clear()
 
 
+def can_match_channels(have: int, wanted: int) -> bool:
+    """Whether `match_channels` can make one number of channels from another."""
+    return have in (1, wanted) or wanted == 1
+
+
 def match_channels(audio: NDArray[_Sample], channels: int) -> NDArray[_Sample]:
     """Give a signal `(channel, time)` another number of channels.
 
@@ -122,12 +127,12 @@ def match_channels(audio: NDArray[_Sample], channels: int) -> NDArray[_Sample]:
     have = audio.shape[0]
     if have == channels:
         return audio
+    if not can_match_channels(have, channels):
+        raise AudioError(
+            f"cannot turn {have} channels into {channels}: only one channel can be copied, and only the mean "
+            "of all can be taken; mix the file down to one or two channels first"
+        )
     if channels == 1:
         mean: NDArray[_Sample] = audio.mean(axis=0, keepdims=True).astype(audio.dtype)
         return mean
-    if have == 1:
-        return np.repeat(audio, channels, axis=0)
-    raise AudioError(
-        f"cannot turn {have} channels into {channels}: only one channel can be copied, and only the mean "
-        "of all can be taken; mix the file down to one or two channels first"
-    )
+    return np.repeat(audio, channels, axis=0)

@@ -77,7 +77,7 @@ class TrainingProgress(Callback):
             f"{in_songs(len(trainer.train_data.songs))} to train with, "
             f"{len(trainer.valid_data.songs)} to validate with; "
             f"{len(trainer.train_data)} chunks of {length:g} s in {trainer.steps_per_epoch} steps an epoch; "
-            f"at most {config.max_epochs} epochs"
+            f"at most {config.max_epochs} epoch{'s' if config.max_epochs > 1 else ''}"
             + (f", {config.max_steps} steps" if config.max_steps else "")
             + (f" or {config.max_minutes:g} minutes" if config.max_minutes else "")
         )

@@ -19,8 +19,7 @@ from auralflow_core.config import DatasetConfig, TrainingConfig
 from auralflow_core.data.augment import Augmenter, Plan
 from auralflow_core.data.composing import Composed, Composition, Layer, StemReader
 from auralflow_core.data.drawing import Drawer, Excerpt, Place, check_stem_patterns
-from auralflow_core.data.song import Song
-from auralflow_core.errors import DataError
+from auralflow_core.data.song import Song, check_convertible
 
 Batch = tuple[Tensor, Tensor]
 
@@ -55,13 +54,7 @@ class ChunkDataset(Dataset[Batch]):
     """
 
     def __init__(self, songs: list[Song], config: DatasetConfig, *, seed: int = 0, shuffle: bool = True) -> None:
-        for song in songs:
-            if song.channels not in (1, config.num_channels) and config.num_channels != 1:
-                raise DataError(
-                    f"song {song.name!r} has {song.channels} channels, which cannot become {config.num_channels}; mix "
-                    "it down to stereo, leave such songs out with --other_channels discard, or train with "
-                    "--num_channels 1, the mean of all"
-                )
+        check_convertible(songs, config.num_channels)
         self.songs = songs
         self.config = config
         self._seed = seed

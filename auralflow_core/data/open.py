@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auralflow_core.config import DatasetConfig
-from auralflow_core.data.song import Audio, Song
+from auralflow_core.data.song import Audio, Song, check_convertible
 from auralflow_core.data.splits import Split
 from auralflow_core.errors import DataError
 
@@ -51,11 +51,14 @@ def suited(songs: list[Song], config: DatasetConfig) -> tuple[list[Song], list[s
     """Return the songs that training takes, and what is said about those that are converted or left out.
 
     Raises:
-        DataError: No song is left.
+        DataError: No song is left, or one is to be converted that cannot be.
     """
     kept, remarks = songs, []
+    if config.other_channels == "convert":
+        check_convertible(songs, config.num_channels)
+    channels = "channel" if config.num_channels == 1 else "channels"
     facts = (
-        ("channels", config.num_channels, "channel(s)", config.other_channels, "other_channels"),
+        ("channels", config.num_channels, channels, config.other_channels, "other_channels"),
         ("sample_rate", config.sample_rate, "Hz", config.other_rates, "other_rates"),
     )
     for name, wanted, unit, choice, setting in facts:
@@ -64,8 +67,9 @@ def suited(songs: list[Song], config: DatasetConfig) -> tuple[list[Song], list[s
             continue
         if choice == "discard" and not fitting:
             raise DataError(f"no song has {wanted} {unit}, and others are left out; convert them: --{setting} convert")
-        what = "are left out" if choice == "discard" else "are converted as they are read"
-        remarks.append(f"{len(kept) - len(fitting)} of {len(songs)} songs have not {wanted} {unit} and {what}")
+        what = "left out" if choice == "discard" else "converted as they are read"
+        theirs = " or ".join(str(value) for value in sorted({getattr(song, name) for song in kept} - {wanted}))
+        remarks.append(f"{len(kept) - len(fitting)} of {len(songs)} songs {what}: {theirs} instead of {wanted} {unit}")
         kept = fitting if choice == "discard" else kept
     return kept, remarks
 

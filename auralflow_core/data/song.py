@@ -10,7 +10,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from auralflow_core.audio import AudioInfo, AudioReader, Samples, audio_info, match_channels, read_audio
+from auralflow_core.audio import (
+    AudioInfo,
+    AudioReader,
+    Samples,
+    audio_info,
+    can_match_channels,
+    match_channels,
+    read_audio,
+)
 from auralflow_core.data.pcm import Audio as Audio
 from auralflow_core.data.pcm import PcmSource, wav_source
 from auralflow_core.errors import DataError, did_you_mean
@@ -213,6 +221,21 @@ def song_from_files(name: str, stems: Mapping[str, Path | Sequence[Path]], mixtu
         widest.channels,
         first.frames,
     )
+
+
+def check_convertible(songs: Sequence[Song], channels: int) -> None:
+    """Refuse songs whose channels cannot become `channels`.
+
+    Raises:
+        DataError: It names the first such song.
+    """
+    for song in songs:
+        if not can_match_channels(song.channels, channels):
+            raise DataError(
+                f"song {song.name!r} has {song.channels} channels, which cannot become {channels}; mix it down to "
+                "stereo, leave such songs out with --other_channels discard, or train with --num_channels 1, the mean "
+                "of all"
+            )
 
 
 def _check_same(name: str, info: AudioInfo, other: AudioInfo, fact: str, unit: str) -> None:

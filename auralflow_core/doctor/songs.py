@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from auralflow_core.audio import AudioInfo
+from auralflow_core.audio import AudioInfo, can_match_channels
 from auralflow_core.config import DatasetConfig
 from auralflow_core.data.folder import MIXTURE_NAMES, stem_files
 from auralflow_core.doctor.finding import Finding, Severity
@@ -156,7 +156,7 @@ def check_rate(songs: Sequence[Candidate], config: DatasetConfig) -> Iterator[Fi
     for channels in sorted({song.shape[1] for song in songs} - {config.num_channels}):
         others = [song for song in songs if song.shape[1] == channels]
         is_out = config.other_channels == "discard"
-        if is_out or 1 in (channels, config.num_channels):
+        if is_out or can_match_channels(channels, config.num_channels):
             yield Finding(
                 "rate", "info", f"{len(others)} of {len(songs)} songs have another number of channels than the model",
                 _named(others), str(channels), str(config.num_channels), "a model configured for other songs",

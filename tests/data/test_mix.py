@@ -132,15 +132,27 @@ class TestSongsOfOtherShapes:
         kept, remarks = suited(songs, self.settings())
         assert kept == songs
         assert remarks == [
-            "1 of 4 songs have not 1 channel(s) and are converted as they are read",
-            "1 of 4 songs have not 8000 Hz and are converted as they are read",
+            "1 of 4 songs converted as they are read: 2 instead of 1 channel",
+            "1 of 4 songs converted as they are read: 4000 instead of 8000 Hz",
         ]
 
     def test_they_are_left_out_and_counted(self, songs: list[Song]) -> None:
         kept, remarks = suited(songs, self.settings(other_channels="discard", other_rates="discard"))
         assert names(kept) == ["a", "b"]
-        assert [remark.rsplit(" songs ")[0] for remark in remarks] == ["1 of 4", "1 of 4"]
-        assert all(remark.endswith("are left out") for remark in remarks)
+        assert remarks == [
+            "1 of 4 songs left out: 2 instead of 1 channel",
+            "1 of 4 songs left out: 4000 instead of 8000 Hz",
+        ]
+
+    def test_what_cannot_be_converted_is_refused_and_never_said_to_be_converted(
+        self, songs: list[Song], roots: Path, write_song: SongWriter
+    ) -> None:
+        write_song(roots / "one/train/surround", frames=400, channels=6)
+        songs = open_dataset(roots / "one", config()).songs("train")
+        with pytest.raises(AuralflowError, match=r"'surround' has 6 channels.*--other_channels discard"):
+            suited(songs, self.settings(num_channels=2))
+        kept, remarks = suited(songs, self.settings())  # the mean of all
+        assert len(kept) == 5 and remarks[0] == "2 of 5 songs converted as they are read: 2 or 6 instead of 1 channel"
 
     @pytest.mark.parametrize("setting", ["other_channels", "other_rates"])
     def test_leaving_out_all_is_refused(self, songs: list[Song], setting: str) -> None:
