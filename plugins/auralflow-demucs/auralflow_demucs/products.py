@@ -19,8 +19,8 @@ _HAS_FUSED: bool = torch.backends.mkldnn.is_available() and hasattr(  # type: ig
 
 
 def in_pieces(x: Tensor) -> bool:
-    """Whether a tensor is best mapped in pieces: on a CPU, where no gradients are wanted."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+    """Whether a tensor is best mapped in pieces: on a CPU, without gradients, and no compiler fuses steps."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def tiles(length: int, *widest: int, is_small: bool = False) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from auralflow_demucs.products import in_pieces
+
 # The squares of periodic Hann windows that are a quarter of their length apart have this sum.
 _WINDOW_SUM = 1.5
 
@@ -91,10 +93,10 @@ def as_channels(spectrogram: Tensor) -> Tensor:
 def from_channels(channels: Tensor) -> Tensor:
     """Map real and imaginary channels in turn, `(B, 2 C, F, T)`, to a complex `(B, C, T, F)`, frames first.
 
-    Where no gradients are wanted the highest frequency is there as well, and zero: the inverse need not copy.
+    Where a CPU works without gradients the highest frequency is there as well, and zero: the inverse need not copy.
     """
     real, imaginary = torch.unflatten(channels, 1, (-1, 2)).transpose(-1, -2).unbind(2)
-    if torch.is_grad_enabled():
+    if not in_pieces(channels):
         return torch.complex(real, imaginary)
     frames = real.new_zeros(*real.shape[:-1], real.shape[-1] + 1, dtype=real.dtype.to_complex())
     torch.complex(real, imaginary, out=frames[..., :-1])
