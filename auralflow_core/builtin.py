@@ -44,6 +44,7 @@ def register_losses(register: Register) -> None:
         loss="auralflow_core.losses:ComponentLoss",
         summary="target distortion, residual level and residual shape, weighted",
         settings=("alpha_constant", "beta_constant"),
+        aliases=("component_loss",),
     )
 
 

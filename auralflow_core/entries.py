@@ -68,6 +68,7 @@ class LossEntry(Entry):
 
     loss: Target
     settings: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

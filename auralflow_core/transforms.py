@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from auralflow_core.config.params import OLDER_ACTIVATIONS
 from auralflow_core.config.stft_sizes import check_nola, count_frames
 from auralflow_core.errors import ConfigError, did_you_mean
 from auralflow_core.torchaudio_cpu import import_torchaudio
@@ -154,6 +155,7 @@ def mask_activation(name: str, leak_factor: float = 0.2) -> nn.Module:
         "softmax": TargetSoftmax,
         "identity": nn.Identity,
     }
+    name = OLDER_ACTIVATIONS.get(name, name)
     if name not in activations:
         near = did_you_mean(name, activations)
         raise ConfigError(f"mask activation {name!r} is unknown{near} (known: {', '.join(activations)})")

@@ -33,6 +33,13 @@ def test_a_mask_model_can_be_made_of_plain_data(model_folder: Path) -> None:
     assert model.separate(torch.rand(1, 4000)).shape == (1, 1, 4000)
 
 
+def test_a_mask_model_refuses_an_architecture_of_another_domain() -> None:
+    from auralflow_core.errors import ConfigError
+
+    with pytest.raises(ConfigError, match=r"UNetAudio works in the waveform domain.*build_model"):
+        auralflow.models.SpectrogramMaskModel({"model": {"type": "UNetAudio"}})
+
+
 def test_spectrogram_net_simple() -> None:
     from auralflow.models import SpectrogramNetSimple
 

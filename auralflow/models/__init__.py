@@ -16,8 +16,10 @@ from typing import Any
 from auralflow_core.build import load_model as load
 from auralflow_core.build import model_parts, save_as_folder
 from auralflow_core.config import Config, validate
+from auralflow_core.errors import ConfigError
 from auralflow_core.model import SeparationModel
 from auralflow_core.model import SpectrogramMaskModel as _SpectrogramMaskModel
+from auralflow_core.registry import default_registry
 
 __all__ = ["SeparationModel", "SpectrogramMaskModel", "load", "save_as_folder"]
 
@@ -27,10 +29,19 @@ class SpectrogramMaskModel(_SpectrogramMaskModel):
 
     Args:
         config: The configuration, or its data as read from a `config.json`.
+
+    Raises:
+        ConfigError: The configured architecture does not mask magnitudes.
     """
 
     def __init__(self, config: Config | Mapping[str, Any]) -> None:
         config = config if isinstance(config, Config) else validate(Config, config)
+        domain = default_registry().models.get(config.model.type).domain
+        if domain != self.domain:
+            raise ConfigError(
+                f"model.type: {config.model.type} works in the {domain} domain, and SpectrogramMaskModel masks "
+                "magnitudes; use auralflow_core.build.build_model(config)"
+            )
         super().__init__(**model_parts(config), folder=config.folder)
 
 

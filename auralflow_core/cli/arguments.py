@@ -21,7 +21,7 @@ def split_settings(arguments: tuple[str, ...], most: int) -> tuple[list[str], li
         most: How many positional arguments the command takes; they stand before the settings.
 
     Raises:
-        click.UsageError: There are more.
+        click.UsageError: There are more, or one is a short option.
     """
     positional: list[str] = []
     settings: list[tuple[str, list[str]]] = []
@@ -29,6 +29,8 @@ def split_settings(arguments: tuple[str, ...], most: int) -> tuple[list[str], li
         if word.startswith("--") and len(word) > 2:
             name, has_value, value = word[2:].partition("=")
             settings.append((name, [value] if has_value else []))
+        elif not settings and word.startswith("-") and len(word) > 1:
+            raise click.UsageError(f"No such option: {word}; settings are written --name VALUE.")
         elif settings:
             settings[-1][1].append(word)
         else:

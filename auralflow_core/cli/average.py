@@ -37,7 +37,7 @@ class Part(NamedTuple):
 def average(
     models: tuple[Path, ...], save: Path, last: int | None, steps: str | None, data: Path | None, quiet: bool
 ) -> None:
-    r"""Make a model of the mean of several checkpoints' weights.
+    """Make a model of the mean of several checkpoints' weights.
 
     \b
     auralflow average my_model --last 5 --save averaged --data path/to/musdb18hq
@@ -47,7 +47,7 @@ def average(
     Of one MODEL, all of its checkpoints are taken, or those of --last or --steps; `checkpointing.keep` says how many
     there are. Of several models it is the best checkpoint of each; they must be of one architecture, and fine-tuned
     from one start to have anything in common.
-    """
+    """  # noqa: D301 - click takes the character for an end of wrapping
     from auralflow_core.build import load_model, save_as_folder
     from auralflow_core.checkpoint import CheckpointStore
     from auralflow_core.errors import ConfigError

@@ -45,7 +45,7 @@ def config(
     display: bool,
     force: bool,
 ) -> None:
-    r"""Make a model folder, or change its settings.
+    """Make a model folder, or change its settings.
 
     \b
     auralflow config my_model SpectrogramNetSimple --save to/this/directory
@@ -53,7 +53,7 @@ def config(
 
     Settings are written by name (--lr 1e-4) or path (--training.lr 1e-4), with _ or -. A change that is not
     valid leaves the file as it was.
-    """
+    """  # noqa: D301 - click takes the character for an end of wrapping
     from auralflow_core.config import Setting, config_path, read_mapping
     from auralflow_core.config.settings import grouped
     from auralflow_core.errors import ConfigError
@@ -63,10 +63,12 @@ def config(
     folder = save / name
     is_new = type_ is not None or source is not None
     if is_new and _exists(folder) and not force:
-        raise ConfigError(
-            f"{folder}: exists already; leave out TYPE to change its settings, or add --force to start its "
-            "configuration anew"
+        wish = (
+            f"--model_type {type_} instead of TYPE changes its architecture"
+            if type_
+            else "--from starts a configuration; choose another NAME"
         )
+        raise ConfigError(f"{folder}: exists already; {wish}, and --force starts its configuration anew")
     if not is_new and not _exists(folder):
         raise ConfigError(
             f"{folder}: no such model folder; make it with `auralflow config {name} TYPE` (`auralflow list-models` "
@@ -185,6 +187,8 @@ def _names(positional: list[str], name: str | None, type_: str | None) -> tuple[
         if not words:
             raise click.UsageError("Missing argument NAME.")
         name = words.pop(0)
+    if not name:
+        raise click.UsageError("NAME is empty.")
     if words and type_ is not None:
         raise click.UsageError(f"TYPE is given twice: {words[0]} and --model {type_}.")
     return name, words[0] if words else type_

@@ -16,7 +16,7 @@ import click
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--quiet", is_flag=True, help="Print nothing but the licence and errors.")
 def download(names: tuple[str, ...], mirror: str | None, to: Path | None, force: bool, yes: bool, quiet: bool) -> None:
-    r"""Download public weights, so that they can be used without the internet.
+    """Download public weights, so that they can be used without the internet.
 
     \b
     auralflow download umxhq
@@ -25,7 +25,7 @@ def download(names: tuple[str, ...], mirror: str | None, to: Path | None, force:
 
     `auralflow list-weights` shows the names. Each file is checked against its SHA-256; a download that broke off
     goes on where it was. A folder of --from holds the files themselves, or is another machine's folder of downloads.
-    """
+    """  # noqa: D301 - click takes the character for an end of wrapping
     from auralflow_core.build import load_model, save_as_folder
     from auralflow_core.cli.weights import count_files, open_store
     from auralflow_core.errors import ConfigError

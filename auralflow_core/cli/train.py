@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def train(
     arguments: tuple[str, ...], resume: bool, start_from: str | None, force: bool, quiet: bool, as_json: bool
 ) -> None:
-    r"""Train the model in the folder MODEL with the songs in DATA, one folder or several.
+    """Train the model in the folder MODEL with the songs in DATA, one folder or several.
 
     \b
     auralflow train my_model path/to/musdb18hq --max_epochs 50 --lr 1e-3
@@ -36,7 +36,7 @@ def train(
     fit. --batch_size auto measures how many chunks of a step fit into memory at once. Settings given here are written
     to the model's configuration. The first Ctrl-C saves and stops. On several GPUs or machines: torchrun
     --nproc-per-node N -m auralflow train MODEL DATA.
-    """
+    """  # noqa: D301 - click takes the character for an end of wrapping
     from auralflow_core.cli.config import change
     from auralflow_core.cli.output import print_json
     from auralflow_core.config import config_path, read_mapping
@@ -99,10 +99,13 @@ def run_training(
     from auralflow_core.cli.training_progress import TrainingProgress
     from auralflow_core.cli.weights import fetch_weights
     from auralflow_core.config import config_path, save_config
+    from auralflow_core.data.splits import existing
     from auralflow_core.errors import CheckpointError
     from auralflow_core.layout import ModelFolder
     from auralflow_core.training import prepare_training
 
+    for root in [data] if isinstance(data, Path) else data:
+        existing(root)
     store = CheckpointStore(ModelFolder(folder).checkpoint)
     steps = store.steps()
     if steps and not (resume or force):

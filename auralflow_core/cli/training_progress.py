@@ -113,6 +113,8 @@ class TrainingProgress(Callback):
             self._say(f"The checkpoint of step {progress.step} has weights only: a new training starts from them")
         elif progress.step:
             self._say(f"Going on from step {progress.step}, epoch {progress.epoch + 1}")
+        if trainer.is_done():
+            self._say("Nothing is left to train: raise --max_steps or --max_epochs to go on")
 
     def on_skip(self, trainer: Trainer, what: str) -> None:
         """Say which batch was left out."""

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-MaskActivation = Literal["sigmoid", "hard_sigmoid", "relu", "leaky_relu", "softplus", "tanh", "softmax", "identity"]
+OLDER_ACTIVATIONS = {"leak_relu": "leaky_relu"}
+"""Names of mask activations in older documents."""
+
+MaskActivation = Annotated[
+    Literal["sigmoid", "hard_sigmoid", "relu", "leaky_relu", "softplus", "tanh", "softmax", "identity"],
+    BeforeValidator(lambda name: OLDER_ACTIVATIONS.get(name, name) if isinstance(name, str) else name),
+]
 """Names of the functions that turn a network's last layer into a mask (`transforms.mask_activation`)."""
 
 

@@ -220,6 +220,8 @@ def _read_value(setting: Setting, field: FieldInfo) -> Any:
         value = parse_yaml(setting.value)
     except yaml.YAMLError:
         return setting.value
+    if isinstance(value, str) and "," in value and typing.get_origin(field.annotation) in (list, tuple):
+        return parse_yaml(f"[{value}]")
     # A list or mapping with a wrong part is kept, so that the message can name the part.
     return value if isinstance(value, (list, dict)) or _fits(value, field) else setting.value
 
@@ -264,17 +266,24 @@ def _describe(detail: dict[str, Any], schema: type[BaseModel], prefix: str) -> s
         return f"{path}: {message}" if path else message
     message = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     near = ""
+    if kind == "string_pattern_mismatch":
+        message = f"must be {_field_at(schema, location).description}"
     if kind == "literal_error" and isinstance(value, str):
         near = did_you_mean(value, str(detail["ctx"]["expected"]).replace(" or ", ", ").replace("'", "").split(", "))
-    return f"{path}: {value!r} {message[0].lower()}{message[1:]}{near}"
+    place = f"{path}: " if path else ""
+    return f"{place}{value!r} {message[0].lower()}{message[1:]}{near}"
 
 
 def _fields_at(schema: type[BaseModel], location: list[str]) -> Iterable[str]:
+    return _inner_fields(_field_at(schema, location))
+
+
+def _field_at(schema: type[BaseModel], location: list[str]) -> FieldInfo:
     field = FieldInfo(annotation=schema)
     for part in location:
         is_mapping = typing.get_origin(field.annotation) is dict
         field = _value_field(field) if is_mapping else _inner_fields(field).get(part, _ANYTHING)
-    return _inner_fields(field)
+    return field
 
 
 def _schemas_in(field: FieldInfo) -> list[type[BaseModel]]:

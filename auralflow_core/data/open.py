@@ -56,9 +56,8 @@ def suited(songs: list[Song], config: DatasetConfig) -> tuple[list[Song], list[s
     kept, remarks = songs, []
     if config.other_channels == "convert":
         check_convertible(songs, config.num_channels)
-    channels = "channel" if config.num_channels == 1 else "channels"
     facts = (
-        ("channels", config.num_channels, channels, config.other_channels, "other_channels"),
+        ("channels", config.num_channels, "channel(s)", config.other_channels, "other_channels"),
         ("sample_rate", config.sample_rate, "Hz", config.other_rates, "other_rates"),
     )
     for name, wanted, unit, choice, setting in facts:
@@ -69,7 +68,8 @@ def suited(songs: list[Song], config: DatasetConfig) -> tuple[list[Song], list[s
             raise DataError(f"no song has {wanted} {unit}, and others are left out; convert them: --{setting} convert")
         what = "left out" if choice == "discard" else "converted as they are read"
         theirs = " or ".join(str(value) for value in sorted({getattr(song, name) for song in kept} - {wanted}))
-        remarks.append(f"{len(kept) - len(fitting)} of {len(songs)} songs {what}: {theirs} instead of {wanted} {unit}")
+        count = len(kept) - len(fitting)
+        remarks.append(f"{count} of {len(songs)} songs are {what}: they have {theirs} {unit}, the model {wanted}")
         kept = fitting if choice == "discard" else kept
     return kept, remarks
 

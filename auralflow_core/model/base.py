@@ -368,7 +368,7 @@ class SeparationModel(ABC):
         if self.folder is None:
             raise CheckpointError(
                 "this model has no folder to keep checkpoints in; load its config from a model folder, or set "
-                "`model.folder`"
+                "`model.folder = Path(...)`"
             )
         return CheckpointStore(self.folder / "checkpoint")
 

@@ -150,7 +150,7 @@ class Trainer:
             yield
 
     def _run(self) -> StopReason:
-        while not self.progress.finished and (not self._is_done() or self._lacks_validation()):
+        while not self.progress.finished and (not self.is_done() or self._lacks_validation()):
             try:
                 reason = self._train_epoch()
                 self._close_epoch(is_last=reason is not None)
@@ -172,7 +172,7 @@ class Trainer:
         """Train until the epoch ends (none) or training has to stop (the reason)."""
         progress = self.progress
         self._epoch_began = time.monotonic()
-        if self._is_done():
+        if self.is_done():
             return "max_steps"
         if 0 < progress.batch < self.feed.batches:
             self._validate_if_due()  # It was, where somebody asked to stop meanwhile.
@@ -187,7 +187,7 @@ class Trainer:
             self._stop_if_asked()
             if self._is_time_up():
                 return "max_minutes"
-            if self._is_done():
+            if self.is_done():
                 return "max_steps"
         return None
 
@@ -367,7 +367,7 @@ class Trainer:
         """Return the learning rate of parameters that have none of their own."""
         return float(self.model.optimizer.param_groups[0]["lr"])
 
-    def _is_done(self) -> bool:
+    def is_done(self) -> bool:
         """Return whether as many epochs or steps are done as are configured."""
         limit = self.config.max_steps
         return self.progress.epoch >= self.config.max_epochs or (limit is not None and self.progress.step >= limit)

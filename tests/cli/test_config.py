@@ -81,7 +81,9 @@ class TestNewModel:
     def test_existing_one_is_not_overwritten(self, invoke: Any, refused: Callable[..., str]) -> None:
         path = make(invoke, "--lr", "0.5") / "config.json"
         before = path.read_bytes()
-        assert "--force" in refused("config", "m", TYPE)
+        text = refused("config", "m", TYPE)
+        assert f"--model_type {TYPE}" in text and "--force" in text
+        assert "another NAME" in refused("config", "m", "--from", str(path))
         assert path.read_bytes() == before
         invoke("config", "m", TYPE, "--force")
         assert load_config("m").training.lr == 1e-3
@@ -144,6 +146,7 @@ class TestNewModel:
         Path("wrong.json").write_text(json.dumps({"model_type": TYPE, "lr": -1}))
         for words, expected in {
             ("m", "SpectrogramNetSimpel"): f"did you mean {TYPE}",
+            ("m", TYPE, "--device", "gpu"): "training.device: 'gpu' must be cpu, cuda, cuda:N, mps, or auto",
             ("m", TYPE, "--lr", "0"): "training.lr: '0' must be greater than 0",
             ("m", TYPE, "--lrr", "1"): "lrr: unknown setting",
             ("m", TYPE, "--criterion", "l3"): "training.criterion: criterion 'l3'",
@@ -162,7 +165,14 @@ class TestNewModel:
 
     @pytest.mark.parametrize(
         "words",
-        [(), ("m", TYPE, "more"), ("m", TYPE, "--model", TYPE), ("m", TYPE, "--format", "xml"), ("m", "-x", "3")],
+        [
+            (),
+            ("m", TYPE, "more"),
+            ("m", TYPE, "--model", TYPE),
+            ("m", TYPE, "--format", "xml"),
+            ("m", "-x", "3"),
+            ("", TYPE),
+        ],
     )
     def test_wrong_usage_has_status_2(self, words: tuple[str, ...], invoke: Any) -> None:
         assert "Usage: " in invoke("config", *words, status=2).stderr
@@ -198,6 +208,24 @@ class TestChange:
         make(invoke)
         invoke("config", "m", *f"{spelling}{joint}1e-4".split())
         assert load_config("m").training.lr == 1e-4
+
+    @pytest.mark.parametrize(
+        ("setting", "older", "newer"),
+        [("mask_activation", "leak_relu", "leaky_relu"), ("criterion", "component_loss", "component")],
+    )
+    def test_values_of_older_documents(self, setting: str, older: str, newer: str, invoke: Any) -> None:
+        from auralflow_core.build import build_model
+
+        make(invoke, f"--{setting}", older)
+        built = build_model(load_config("m"))
+        invoke("config", "m", f"--{setting}", newer)
+        expected = build_model(load_config("m"))
+        assert repr(built.network) == repr(expected.network)
+        assert type(built.criterion) is type(expected.criterion)
+
+    def test_a_list_needs_no_brackets(self, invoke: Any) -> None:
+        invoke("config", "u", "unet.unet", "--conv_n_filters", "2,2,4,4,8,8", "--targets", "vocals,drums")
+        assert read("u/config.json")["model"]["params"]["conv_n_filters"] == [2, 2, 4, 4, 8, 8]
 
     @pytest.mark.parametrize(
         "words",

@@ -187,6 +187,11 @@ class TestHelp:
             for option in command.params:
                 assert option.param_type_name == "argument" or getattr(option, "help", None), (name, option.name)
                 assert option.param_type_name == "argument" or option.opts[0] in shown
+            assert "\\b" not in shown, name  # what click takes for the end of wrapping, if it is the character
+
+    def test_examples_have_a_line_each(self, invoke: Any) -> None:
+        lines = [line.strip() for line in invoke("download", "-h").stdout.splitlines()]
+        assert {"auralflow download umxhq", "auralflow download umxhq --to my_model"} <= set(lines)
 
     @pytest.mark.parametrize("spelling", ["--bit-depth", "--bit_depth"])
     def test_dashes_and_underscores(self, spelling: str, invoke: Any) -> None:

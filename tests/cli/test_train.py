@@ -69,12 +69,17 @@ class TestTrain:
         before = {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()}
         text = refused("train", model_folder, song_folder, "--lr", "0.5")
         assert "step 8" in text and "--resume" in text and "--force" in text
+        # Nobody shall remove checkpoints for a mistyped path.
+        assert "no such folder" in refused("train", model_folder, song_folder / "nowhere")
         assert {path: path.read_bytes() for path in model_folder.rglob("*") if path.is_file()} == before
 
         words = ("--resume", "--max_epochs", "2", "--silent_checkpoint", "--json")
         resumed = json.loads(invoke("train", model_folder, song_folder, *words).stdout)
         assert (resumed["reason"], resumed["epochs"], resumed["steps"]) == ("max_epochs", 2, 16)
         assert "step-00000016" in steps(model_folder)
+
+        idle = invoke("train", model_folder, song_folder, "--resume").stdout
+        assert "Nothing is left to train: raise --max_steps or --max_epochs" in idle
 
         again = json.loads(invoke("train", model_folder, song_folder, "--force", "--max_epochs", "1", "--json").stdout)
         assert (again["steps"], again["best_step"], steps(model_folder)) == (8, 8, ["step-00000008"])

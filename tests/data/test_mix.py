@@ -132,16 +132,16 @@ class TestSongsOfOtherShapes:
         kept, remarks = suited(songs, self.settings())
         assert kept == songs
         assert remarks == [
-            "1 of 4 songs converted as they are read: 2 instead of 1 channel",
-            "1 of 4 songs converted as they are read: 4000 instead of 8000 Hz",
+            "1 of 4 songs are converted as they are read: they have 2 channel(s), the model 1",
+            "1 of 4 songs are converted as they are read: they have 4000 Hz, the model 8000",
         ]
 
     def test_they_are_left_out_and_counted(self, songs: list[Song]) -> None:
         kept, remarks = suited(songs, self.settings(other_channels="discard", other_rates="discard"))
         assert names(kept) == ["a", "b"]
         assert remarks == [
-            "1 of 4 songs left out: 2 instead of 1 channel",
-            "1 of 4 songs left out: 4000 instead of 8000 Hz",
+            "1 of 4 songs are left out: they have 2 channel(s), the model 1",
+            "1 of 4 songs are left out: they have 4000 Hz, the model 8000",
         ]
 
     def test_what_cannot_be_converted_is_refused_and_never_said_to_be_converted(
@@ -152,7 +152,8 @@ class TestSongsOfOtherShapes:
         with pytest.raises(AuralflowError, match=r"'surround' has 6 channels.*--other_channels discard"):
             suited(songs, self.settings(num_channels=2))
         kept, remarks = suited(songs, self.settings())  # the mean of all
-        assert len(kept) == 5 and remarks[0] == "2 of 5 songs converted as they are read: 2 or 6 instead of 1 channel"
+        assert len(kept) == 5
+        assert remarks[0] == "2 of 5 songs are converted as they are read: they have 2 or 6 channel(s), the model 1"
 
     @pytest.mark.parametrize("setting", ["other_channels", "other_rates"])
     def test_leaving_out_all_is_refused(self, songs: list[Song], setting: str) -> None:

@@ -260,10 +260,10 @@ def test_songs_of_other_shapes_may_be_left_out_and_are_counted(
     discard = ("--other_channels", "discard", "--other_rates", "discard")
     lines = invoke("train", model, root, "--max_steps", "1", *discard).stdout.splitlines()
     assert lines[:4] == [
-        "4 of 6 songs left out: 2 instead of 1 channel",
-        "1 of 6 songs left out: 32000 instead of 16000 Hz",
-        "validation: 1 of 3 songs left out: 2 instead of 1 channel",
-        "validation: 1 of 3 songs left out: 32000 instead of 16000 Hz",
+        "4 of 6 songs are left out: they have 2 channel(s), the model 1",
+        "1 of 6 songs are left out: they have 32000 Hz, the model 16000",
+        "validation: 1 of 3 songs are left out: they have 2 channel(s), the model 1",
+        "validation: 1 of 3 songs are left out: they have 32000 Hz, the model 16000",
     ]
     assert any(line.startswith("1 song to train with, 1 to validate with; 4 chunks") for line in lines)
 
@@ -275,8 +275,8 @@ def test_songs_of_other_shapes_are_counted_before_the_first_step_and_a_mix_is_sc
     shutil.copytree(hq / "train" / VALIDATION, roots[0] / "test" / "A song")
     lines = invoke("train", model, *roots, "--max_steps", "1", "--sample_rate", 8000).stdout.splitlines()
     assert lines[:3] == [
-        "4 of 4 songs converted as they are read: 2 instead of 1 channel",
-        "4 of 4 songs converted as they are read: 16000 instead of 8000 Hz",
-        "validation: 2 of 2 songs converted as they are read: 2 instead of 1 channel",
+        "4 of 4 songs are converted as they are read: they have 2 channel(s), the model 1",
+        "4 of 4 songs are converted as they are read: they have 16000 Hz, the model 8000",
+        "validation: 2 of 2 songs are converted as they are read: they have 2 channel(s), the model 1",
     ]
     assert "first - A song" in invoke("test", model, mixed_roots(hq, tmp_path), "--json").stdout
