@@ -92,7 +92,7 @@ def training_songs(
         config: The configuration.
         data: The data set's folder, or those of several.
         registry: The registry; by default that of the installed plugins.
-        remark: Told how many songs are converted or left out.
+        remark: Told how many songs are converted, left out or not chosen.
 
     Raises:
         AuralflowError: The data set, or its type, is not usable.
@@ -102,9 +102,14 @@ def training_songs(
     check_song_patterns(found, config.dataset)
     train_songs, train_remarks = suited(found, config.dataset)
     valid_songs, valid_remarks = suited(dataset.songs("valid"), config.dataset)
+    chosen = pool(train_songs, config.dataset.max_num_tracks, config.training.random_seed)
+    if len(chosen) < len(train_songs):
+        train_remarks.append(
+            f"{len(chosen)} of {len(train_songs)} songs are taken: max_num_tracks is {config.dataset.max_num_tracks}"
+        )
     for line in (*train_remarks, *(f"validation: {line}" for line in valid_remarks)):
         remark(line)
-    return pool(train_songs, config.dataset.max_num_tracks, config.training.random_seed), valid_songs
+    return chosen, valid_songs
 
 
 def build_loggers(config: Config, folder: Path, registry: Registry | None = None) -> list[Callback]:

@@ -115,7 +115,7 @@ class AudioWriter:
         if not np.isfinite(peak):
             raise AudioError(
                 f"cannot write {self.path}: the signal has NaN or infinite values after frame {self.frames}; "
-                "the model that made it has diverged"
+                "the song has some itself, or the model has diverged"
             )
         if self.subtype.startswith("PCM_"):
             if peak > 1.0:

@@ -125,8 +125,11 @@ def show_plan(
 def _recipe(model: str, words: Mapping[str, Any]) -> Recipe:
     from auralflow_core.library import Recipe
 
+    others = _names(words["ensemble"])
+    if not all(others):
+        raise ConfigError(f"--ensemble {words['ensemble']!r}: a name is empty; write them as A,B")
     return Recipe(
-        (model, *_names(words["ensemble"])),
+        (model, *others),
         {name: words[name] for name in SeparationConfig.model_fields if words[name] is not None},
         _weights(words["ensemble_weights"]),
         words["ensemble_mode"],

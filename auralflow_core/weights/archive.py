@@ -5,7 +5,8 @@ from __future__ import annotations
 import tarfile
 from gzip import GzipFile
 from io import BufferedReader
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import IO
 
 from auralflow_core.errors import AuralflowError, CheckpointError
 from auralflow_core.files import atomic_folder
@@ -35,11 +36,10 @@ def unpack(archive: Path, folder: Path) -> None:
     """
     if not hasattr(tarfile, "data_filter"):
         raise CheckpointError(f"{archive}: this Python cannot unpack safely; use 3.10.12, 3.11.4 or newer")
-    is_compressed = not archive.name.endswith(".tar")
     try:
-        with GzipFile(archive) if is_compressed else archive.open("rb") as file:
+        with archive.open("rb") if _is_plain(archive) else GzipFile(archive) as file:
             _check_size(file, archive)
-        with tarfile.open(archive, "r:gz" if is_compressed else "r:") as tar:
+        with _opened(archive) as tar:
             members = _checked_members(tar, archive)
             with atomic_folder(folder) as scratch:
                 tar.extractall(scratch, members, filter="data")
@@ -51,6 +51,41 @@ def unpack(archive: Path, folder: Path) -> None:
             f"{archive}: cannot be unpacked ({error}); download it again with `auralflow download NAME --force`, or "
             "tell the plugin's author"
         ) from error
+
+
+def is_unpacked(archive: Path, folder: Path) -> bool:
+    """Whether a folder holds the files of an archive, byte by byte, and no others."""
+    if not folder.is_dir():
+        return False
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    try:
+        with _opened(archive) as tar:
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                name = PurePosixPath(member.name.lstrip("/")).as_posix()
+                if name not in found or not _has_bytes(folder / name, tar.extractfile(member)):
+                    return False
+                found.discard(name)
+    # What is wrong with the archive is told when it is unpacked.
+    except Exception:
+        return False
+    return not found
+
+
+def _has_bytes(path: Path, stored: IO[bytes] | None) -> bool:
+    assert stored is not None  # it is of a plain file
+    with path.open("rb") as file:
+        while block := stored.read(_BLOCK):
+            if file.read(len(block)) != block:
+                return False
+        return not file.read(1)
+
+
+def _is_plain(archive: Path) -> bool:
+    return archive.name.endswith(".tar")
+
+
+def _opened(archive: Path) -> tarfile.TarFile:
+    return tarfile.open(archive, "r:" if _is_plain(archive) else "r:gz")
 
 
 def _check_size(file: GzipFile | BufferedReader, archive: Path) -> None:

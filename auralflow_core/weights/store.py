@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from auralflow_core.entries import WeightsEntry
 from auralflow_core.errors import CheckpointError
-from auralflow_core.weights.archive import unpack, unpacked_path
+from auralflow_core.weights.archive import is_unpacked, unpack, unpacked_path
 from auralflow_core.weights.cache import cache_folder
 from auralflow_core.weights.digest import read_pin, sha256_of, write_pin
 from auralflow_core.weights.download import Patience, cannot_write, discard, download
@@ -196,9 +196,11 @@ class WeightsStore:
         folder = unpacked_path(path)
         if folder is None:
             return path
-        if not folder.is_dir():
+        if not is_unpacked(path, folder):
             with self._locked(path):
-                if not folder.is_dir():
+                # Another process may have mended it in the meantime.
+                if not is_unpacked(path, folder):
+                    shutil.rmtree(folder, ignore_errors=True)
                     unpack(path, folder)
         return folder
 

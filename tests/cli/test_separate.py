@@ -109,6 +109,7 @@ class TestOptions:
             (("--ensemble-weights", "vocal=2"), "did you mean vocals"),
             (("--ensemble-weights", "1,1"), "2 for 1 separators"),
             (("--ensemble", "nowhere"), "nowhere"),
+            (("--ensemble", "a,"), "a name is empty"),
             (("--name-template", "{stem}/{wrong}.{ext}"), "{wrong}"),
             (("--karaoke", "drums"), "no target 'drums'"),
             (("--format", "mp3", "--bit-depth", "16"), "no bit depth"),

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -329,8 +330,26 @@ class TestArchives:
         content, store = archive_of({"./model.index": b"1", "sub/checkpoint": b"2"}, mode), make_store()
         folder = self.fetch(content, make_entry, store, name)
         assert folder.name == "stems" and (folder / "sub" / "checkpoint").read_bytes() == b"2"
-        (folder / "mark").touch()
-        assert self.fetch(content, make_entry, store, name) == folder and (folder / "mark").exists()
+        place = (folder / "model.index").stat().st_ino
+        assert self.fetch(content, make_entry, store, name) == folder
+        assert (folder / "model.index").stat().st_ino == place
+
+    @pytest.mark.parametrize("fault", ["altered", "longer", "shorter", "missing", "more", "gone"])
+    def test_what_was_unpacked_is_checked_at_each_use(self, fault: str, make_entry: Any, make_store: Any) -> None:
+        content, store = archive_of({"./model.index": b"123", "sub/data": b"2"}), make_store()
+        folder = self.fetch(content, make_entry, store)
+        spoil: dict[str, Callable[[], object]] = {
+            "altered": lambda: (folder / "model.index").write_bytes(b"124"),
+            "longer": lambda: (folder / "model.index").write_bytes(b"1234"),
+            "shorter": lambda: (folder / "model.index").write_bytes(b"12"),
+            "missing": (folder / "sub" / "data").unlink,
+            "more": lambda: (folder / "a.index").write_bytes(b"123"),
+            "gone": lambda: shutil.rmtree(folder),
+        }
+        spoil[fault]()
+        assert self.fetch(content, make_entry, store) == folder
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert files == {"model.index": b"123", "sub/data": b"2"}
 
     def test_force_unpacks_anew(self, make_entry: Any, make_store: Any) -> None:
         store, entry = make_store(), make_entry(stems__tar__gz=archive_of({"a": b"1"}))
