@@ -92,7 +92,7 @@ def training_songs(
         config: The configuration.
         data: The data set's folder, or those of several.
         registry: The registry; by default that of the installed plugins.
-        remark: Told how many songs are converted, left out or not chosen.
+        remark: Told how many songs are converted, left out or not chosen, and whether all are shorter than a chunk.
 
     Raises:
         AuralflowError: The data set, or its type, is not usable.
@@ -106,6 +106,12 @@ def training_songs(
     if len(chosen) < len(train_songs):
         train_remarks.append(
             f"{len(chosen)} of {len(train_songs)} songs are taken: max_num_tracks is {config.dataset.max_num_tracks}"
+        )
+    longest = max(song.frames / song.sample_rate for song in chosen)
+    if longest < config.dataset.sample_length:
+        train_remarks.append(
+            f"the longest song has {longest:g} s: the rest of each chunk of {config.dataset.sample_length:g} s is "
+            "silence; lower sample_length"
         )
     for line in (*train_remarks, *(f"validation: {line}" for line in valid_remarks)):
         remark(line)

@@ -76,9 +76,9 @@ class TrainingProgress(Callback):
         self._say(
             f"{in_songs(len(trainer.train_data.songs))} to train with, "
             f"{len(trainer.valid_data.songs)} to validate with; "
-            f"{len(trainer.train_data)} chunks of {length:g} s in {trainer.steps_per_epoch} steps an epoch; "
-            f"at most {config.max_epochs} epoch{'s' if config.max_epochs > 1 else ''}"
-            + (f", {config.max_steps} steps" if config.max_steps else "")
+            f"{_counted(len(trainer.train_data), 'chunk')} of {length:g} s in "
+            f"{_counted(trainer.steps_per_epoch, 'step')} an epoch; at most {_counted(config.max_epochs, 'epoch')}"
+            + (f", {_counted(config.max_steps, 'step')}" if config.max_steps else "")
             + (f" or {config.max_minutes:g} minutes" if config.max_minutes else "")
         )
         every = config.checkpointing.save_every_n_steps
@@ -231,3 +231,7 @@ def _share_of_waiting(trainer: Trainer) -> float:
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -26,7 +26,7 @@ def test_before_and_after(model_folder: Path, song_folder: Path, invoke: Callabl
         r"Training SpectrogramNetSimple \([\d,]+ parameters\) to separate vocals",
         r"on \w+ in float32 with adam, criterion l1, batches of 2, channels last, TF32",
         r"A step takes about \d+\.\d\d GiB of memory: (\d+\.\d\d for the program, )?\d+\.\d\d for weights, gradients",
-        r"4 songs to train with, 1 to validate with; 4 chunks of 0.5 s in 2 steps an epoch; at most 1 epochs",
+        r"4 songs to train with, 1 to validate with; 4 chunks of 0.5 s in 2 steps an epoch; at most 1 epoch",
         r"Checkpoints after each validation in .*checkpoint; the best and the latest 1 are kept",
     ):
         assert re.search(fact, before), fact

@@ -268,6 +268,11 @@ def test_songs_of_other_shapes_may_be_left_out_and_are_counted(
     assert any(line.startswith("1 song to train with, 1 to validate with; 4 chunks") for line in lines)
 
 
+def test_songs_shorter_than_a_chunk_are_told(invoke: Any, model: Path, hq: Path) -> None:
+    lines = invoke("train", model, hq, "--max_steps", "1", "--sample_length", "60").stdout.splitlines()
+    assert any("the rest of each chunk of 60 s is silence; lower sample_length" in line for line in lines)
+
+
 def test_songs_beyond_the_pool_are_counted(invoke: Any, model: Path, hq: Path) -> None:
     lines = invoke("train", model, hq, "--max_steps", "1", "--max_num_tracks", "1").stdout.splitlines()
     assert any(line.startswith("1 of ") and line.endswith("songs are taken: max_num_tracks is 1") for line in lines)
