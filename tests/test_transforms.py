@@ -255,7 +255,7 @@ class TestMaskActivation:
 
         from auralflow_core.config import MaskActivation
 
-        for name in get_args(MaskActivation):
+        for name in get_args(get_args(MaskActivation)[0]):
             assert mask_activation(name)(self.X).shape == self.X.shape
 
     def test_softmax_of_one_target_is_a_sigmoid(self) -> None:

@@ -99,7 +99,7 @@ def test_any_size(bins: int, frames: int, trained_frames: int, batch: int, chann
     assert mask.isfinite().all()
 
 
-@pytest.mark.parametrize("name", get_args(MaskActivation))
+@pytest.mark.parametrize("name", get_args(get_args(MaskActivation)[0]))
 def test_mask_activation_sets_the_range(name: str) -> None:
     low, high = RANGES[name]
     network = small(mask_act_fn=name, num_targets=2, leak_factor=0.2).eval()
