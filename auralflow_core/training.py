@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -107,7 +108,7 @@ def training_songs(
         train_remarks.append(
             f"{len(chosen)} of {len(train_songs)} songs are taken: max_num_tracks is {config.dataset.max_num_tracks}"
         )
-    longest = max(song.frames / song.sample_rate for song in chosen)
+    longest = max((song.frames / song.sample_rate for song in chosen), default=math.inf)
     if longest < config.dataset.sample_length:
         train_remarks.append(
             f"the longest song has {longest:g} s: the rest of each chunk of {config.dataset.sample_length:g} s is "

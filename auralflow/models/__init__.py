@@ -40,7 +40,7 @@ class SpectrogramMaskModel(_SpectrogramMaskModel):
         if domain != self.domain:
             raise ConfigError(
                 f"model.type: {config.model.type} works in the {domain} domain, and SpectrogramMaskModel masks "
-                "magnitudes; use auralflow_core.build.build_model(config)"
+                "magnitudes; use auralflow_core.build.build_model(load_config(FOLDER))"
             )
         super().__init__(**model_parts(config), folder=config.folder)
 

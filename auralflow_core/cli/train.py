@@ -105,7 +105,8 @@ def run_training(
     from auralflow_core.training import prepare_training
 
     for root in [data] if isinstance(data, Path) else data:
-        existing(root)
+        if not root.exists():  # a plugin's data set may be a file
+            existing(root)
     store = CheckpointStore(ModelFolder(folder).checkpoint)
     steps = store.steps()
     if steps and not (resume or force):

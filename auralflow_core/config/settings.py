@@ -218,10 +218,10 @@ def _read_value(setting: Setting, field: FieldInfo) -> Any:
         return setting.value
     try:
         value = parse_yaml(setting.value)
+        if isinstance(value, str) and "," in value and typing.get_origin(field.annotation) in (list, tuple):
+            value = parse_yaml(f"[{value}]")
     except yaml.YAMLError:
         return setting.value
-    if isinstance(value, str) and "," in value and typing.get_origin(field.annotation) in (list, tuple):
-        return parse_yaml(f"[{value}]")
     # A list or mapping with a wrong part is kept, so that the message can name the part.
     return value if isinstance(value, (list, dict)) or _fits(value, field) else setting.value
 

@@ -223,7 +223,8 @@ class TestChange:
         assert repr(built.network) == repr(expected.network)
         assert type(built.criterion) is type(expected.criterion)
 
-    def test_a_list_needs_no_brackets(self, invoke: Any) -> None:
+    def test_a_list_needs_no_brackets(self, invoke: Any, refused: Any) -> None:
+        assert "conv_n_filters" in refused("config", "u", "unet.unet", "--conv_n_filters", "2,2]")
         invoke("config", "u", "unet.unet", "--conv_n_filters", "2,2,4,4,8,8", "--targets", "vocals,drums")
         assert read("u/config.json")["model"]["params"]["conv_n_filters"] == [2, 2, 4, 4, 8, 8]
 
